@@ -1,0 +1,1 @@
+"""Every spec a user can write, and how a file becomes one. Needs pydantic and PyYAML only."""

@@ -1,0 +1,154 @@
+"""Which examples, in which form, cut and packed how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from steerline.config.archive import PackagedRef
+from steerline.config.base import Spec
+
+
+class HubData(Spec):
+    """A data set on the Hugging Face hub."""
+
+    kind: Literal["hub"]
+    id: str
+    """Repository, e.g. `allenai/ai2_arc`."""
+    config: str | None = None
+    """Named configuration, e.g. `ARC-Easy`."""
+    revision: str = "main"
+    """Branch, tag or commit."""
+    split: str
+    """Split, e.g. `train` or `validation[:200]`."""
+
+
+class FileData(Spec):
+    """A JSONL, JSON, Parquet or CSV file, or a folder saved by `datasets`."""
+
+    kind: Literal["file"]
+    path: str
+    """File, glob or folder."""
+
+
+class PackagedData(PackagedRef):
+    """A data set carried inside a registry package."""
+
+    kind: Literal["packaged"]
+
+
+class SyntheticData(Spec):
+    """Examples made by a generator of `steerline.data.synthetic`."""
+
+    kind: Literal["synthetic"]
+    generator: Literal["arithmetic"]
+    """Name of the generator."""
+    size: int = Field(ge=1)
+    """Number of examples."""
+    seed: int = 0
+    """Seed; the same seed gives the same examples."""
+    args: dict[str, Any] = {}
+    """The generator's own arguments."""
+
+
+DataSource = Annotated[HubData | FileData | PackagedData | SyntheticData, Field(discriminator="kind")]
+
+TaskName = Literal[
+    "boolq",
+    "piqa",
+    "social_i_qa",
+    "hellaswag",
+    "winogrande",
+    "arc_easy",
+    "arc_challenge",
+    "openbookqa",
+    "gsm8k",
+    "addsub",
+    "singleeq",
+    "multiarith",
+    "aqua",
+    "mawps",
+    "svamp",
+    "asdiv",
+    "arithmetic",
+]
+ID_TASKS: tuple[TaskName, ...] = (
+    "boolq",
+    "piqa",
+    "social_i_qa",
+    "hellaswag",
+    "winogrande",
+    "gsm8k",
+    "arc_easy",
+    "arc_challenge",
+    "openbookqa",
+)
+OOD_TASKS: tuple[TaskName, ...] = ("addsub", "singleeq", "multiarith", "aqua", "mawps", "svamp")
+
+
+class TaskFormat(Spec):
+    """One of the known tasks, under the LLM-Adapters prompt protocol."""
+
+    kind: Literal["task"]
+    task: TaskName
+    """Which task the rows are of."""
+
+
+class PromptAnswerFormat(Spec):
+    """A prompt and an answer from columns, through templates."""
+
+    kind: Literal["prompt_answer"]
+    prompt: str
+    """Template over the row's columns, e.g. `"{question}\\n"`."""
+    answer: str
+    """Template of the answer, e.g. `"{answer}"`."""
+
+
+class ChatFormat(Spec):
+    """A column of chat messages, through the tokenizer's chat template; the loss falls on assistant turns."""
+
+    kind: Literal["chat"]
+    messages: str = "messages"
+    """Column that holds a list of `{role, content}`."""
+
+
+class TextFormat(Spec):
+    """Plain text; the loss falls on every token."""
+
+    kind: Literal["text"]
+    text: str = "text"
+    """Column that holds the text."""
+
+
+DataFormat = Annotated[TaskFormat | PromptAnswerFormat | ChatFormat | TextFormat, Field(discriminator="kind")]
+
+
+class DatasetSpec(Spec):
+    """Rows from one source, read in one format."""
+
+    source: DataSource
+    """Where the rows come from."""
+    format: DataFormat
+    """How a row becomes a prompt and an answer."""
+    limit: int | None = Field(default=None, ge=1)
+    """Keep this many rows, drawn without replacement by the seed below; none keeps all, in order."""
+    seed: int = 0
+    """Seed of that draw."""
+
+
+class DataSpec(Spec):
+    """What a model is trained on, and the held-out part on which its loss is followed."""
+
+    train: tuple[DatasetSpec, ...] = Field(min_length=1)
+    """Training sets; mixed in proportion to their sizes."""
+    heldout: tuple[DatasetSpec, ...] = ()
+    """Sets for the held-out loss; never trained on."""
+    max_length_tokens: int = Field(default=256, ge=2)
+    """Longest sequence; with packing, the length of every packed row."""
+    overlong: Literal["error", "truncate", "drop"] = "error"
+    """What to do with a longer example: stop and name it, cut its end, or leave it out and say how many."""
+    packing: bool = False
+    """Put several short examples into one row; attention and positions do not cross examples."""
+    loss_on: Literal["answer", "all"] = "answer"
+    """Tokens that carry the loss."""

@@ -1,0 +1,44 @@
+"""How a trained model is judged."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from steerline.config.base import Spec
+from steerline.config.data import DatasetSpec
+
+
+class TaskEvaluation(Spec):
+    """One task's items and how an answer is read."""
+
+    name: str
+    """Name in tables and metrics."""
+    dataset: DatasetSpec
+    """The items. Limit and seed fix which ones, so that two runs can be paired."""
+    method: Literal["likelihood", "generate"] = "likelihood"
+    """Multiple choice by answer likelihood, or greedy generation and answer extraction."""
+    normalise: Literal["none", "tokens", "bytes"] = "none"
+    """Divide an option's log-likelihood by its length in tokens or bytes."""
+    max_new_tokens: int = Field(default=32, ge=1)
+    """Longest generation."""
+    group: Literal["id", "ood"] = "id"
+    """In-distribution (its train split was trained on) or out-of-distribution."""
+
+
+class EvaluationSpec(Spec):
+    """The tasks that follow training."""
+
+    tasks: tuple[TaskEvaluation, ...] = ()
+    """Tasks to run."""
+    steering: Literal["off", "on", "as_trained"] = "as_trained"
+    """Whether the boost acts while evaluating: never, always, or as its `active_in` says."""
+    batch_tokens: int = Field(default=4096, ge=128)
+    """Tokens per forward pass, padding included."""
+    num_bootstrap: int = Field(default=2000, ge=100)
+    """Bootstrap resamples behind each interval."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Confidence of the intervals."""
+    include_base: bool = False
+    """Evaluate the untrained model on the same items too."""

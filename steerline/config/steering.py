@@ -1,0 +1,89 @@
+"""What acts inside a forward pass. The same spec is a training objective, a sweep axis, a probe and a request's knob."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from steerline.config.base import Spec
+
+Layers = Literal["all", "early", "middle", "late"] | tuple[Annotated[int, Field(ge=0)], ...]
+"""All layers, a third of them (early, middle, late), or an explicit list counted from 0."""
+
+Phase = Literal["train", "eval", "both"]
+"""When a mechanism acts: while training, while evaluating and generating, or always."""
+
+
+class StrengthSchedule(Spec):
+    """How a strength moves over training. It multiplies the strength: warm-up 0 to 1, then constant or decaying to 0."""
+
+    warmup_steps: int = Field(default=0, ge=0)
+    """Optimiser steps of linear rise from 0."""
+    decay_steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps of linear fall to 0 after the warm-up; none keeps it constant."""
+
+
+class BoostSpec(Spec):
+    """InfoSteer's intervention: the most neglected FFN keys are raised to `scale` times the mean.
+
+    The edit is `keys + strength * (boost_keys(keys) - keys)`.
+    """
+
+    strength: float = Field(default=1.0, ge=0)
+    """0 skips the edit and is bit-for-bit the plain model; 1 is the paper."""
+    fraction: float = Field(default=0.01, gt=0, le=1)
+    """Share p of the keys that are edited, per token: n = max(1, floor(fraction * F))."""
+    scale: float = 1.0
+    """The paper's alpha: edited keys become scale * mean."""
+    select: Literal["value", "magnitude"] = "value"
+    """Smallest by signed value (the paper's text), or by absolute value (its motive; recommended)."""
+    mean: Literal["signed", "abs"] = "signed"
+    """Mean of the keys, or of their absolute values (recommended)."""
+    keep_sign: bool = False
+    """Give an edited key the sign it had (recommended for gated FFNs)."""
+    detach_mean: bool = False
+    """Stop the gradient through the mean. The paper does not say; off keeps it."""
+    control: Literal["none", "random_keys", "top_keys", "matched_noise"] = "none"
+    """Placebo in place of the edit: the same edit on random keys or on the largest keys,
+    or noise of the same norm on all keys."""
+    control_seed: int = 0
+    """Seed of the placebo's draws."""
+    layers: Layers = "all"
+    """Layers whose keys are edited."""
+    active_in: Phase = "train"
+    """The paper's evaluation appears to run without the edit, so it acts in training by default."""
+    schedule: StrengthSchedule = StrengthSchedule()
+    """How the strength moves over training."""
+
+
+class EntropySpec(Spec):
+    """InfoSteer's regulariser: `loss - strength * sum over layers of the mean key entropy`."""
+
+    strength: float = 0.01
+    """The paper's lambda; above 0 raises the entropy, below 0 lowers it (the negative control), 0 skips it."""
+    norm: Literal["abs_l1", "relu", "square", "softmax"] = "abs_l1"
+    """How signed keys become a distribution; abs_l1 reduces to the paper where keys are non-negative."""
+    tokens: Literal["answer", "all"] = "answer"
+    """Average over the tokens that carry the loss, or over all that are not padding."""
+    layers: Layers = "all"
+    """Layers whose entropy is counted."""
+    schedule: StrengthSchedule = StrengthSchedule()
+    """How the strength moves over training."""
+
+
+class SteeringSpec(Spec):
+    """The mechanisms attached to a model. None of them is the plain model."""
+
+    boost: BoostSpec | None = None
+    """InfoSteer's intervention on the FFN keys."""
+    entropy: EntropySpec | None = None
+    """InfoSteer's entropy regulariser (acts on the training loss only)."""
+
+    @model_validator(mode="after")
+    def _layers_are_distinct(self) -> SteeringSpec:
+        for name in ("boost", "entropy"):
+            part: BoostSpec | EntropySpec | None = getattr(self, name)
+            if part is not None and isinstance(part.layers, tuple) and len(set(part.layers)) != len(part.layers):
+                raise ValueError(f"{name}.layers names a layer twice: {list(part.layers)}")
+        return self

@@ -1,0 +1,108 @@
+"""The optimisation: batch, precision, optimiser, schedule, memory, and how often to look and to save."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from steerline.config.base import NOT_IDENTITY, Spec
+from steerline.config.steering import SteeringSpec
+
+
+class ObjectiveSpec(Spec):
+    """Next-token cross entropy, with whatever steering acts during training."""
+
+    kind: Literal["causal_lm"] = "causal_lm"
+    """The base loss."""
+    steering: SteeringSpec = SteeringSpec()
+    """What acts inside the forward pass; empty is plain supervised fine-tuning."""
+
+
+class OptimizerSpec(Spec):
+    """AdamW."""
+
+    learning_rate: float = Field(default=5e-5, gt=0)
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the first and second moment."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Added to the denominator."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled weight decay; biases and norms are left out."""
+
+
+class ScheduleSpec(Spec):
+    """Learning rate over optimiser steps."""
+
+    kind: Literal["constant", "linear", "cosine"] = "linear"
+    """Shape after the warm-up; linear and cosine fall to 0 at the last step."""
+    warmup_steps: int = Field(default=100, ge=0)
+    """Linear rise from 0."""
+
+
+class ActivationCheckpointingSpec(Spec):
+    """Recompute each block's activations in the backward pass to save memory."""
+
+    reentrant: bool = False
+    """Refused when on: the reentrant form silently drops the gradients of side losses."""
+
+
+class TrainingSpec(Spec):
+    """One training run."""
+
+    num_steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps; give this or `num_epochs`."""
+    num_epochs: float | None = Field(default=None, gt=0)
+    """Passes over the training rows."""
+    global_batch_size: int = Field(default=64, ge=1)
+    """Rows per optimiser step over all workers; accumulation is derived from it."""
+    micro_batch_size: int = Field(default=4, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Rows per forward pass on one worker."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """bf16 keeps float32 master weights."""
+    optimizer: OptimizerSpec = OptimizerSpec()
+    """The optimiser."""
+    schedule: ScheduleSpec = ScheduleSpec()
+    """The learning rate's course."""
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """Largest global gradient norm; none does not clip."""
+    activation_checkpointing: ActivationCheckpointingSpec | None = None
+    """Trade time for memory."""
+    log_every_steps: int = Field(default=1, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Steps between metric records."""
+    heldout_every_steps: int | None = Field(default=None, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Steps between held-out losses; none measures before the first and after the last step."""
+    save_every_steps: int = Field(default=100, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Steps between checkpoints; the last step always saves."""
+    keep_checkpoints: int = Field(default=2, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Checkpoints kept; at least two survive a torn one."""
+
+    @model_validator(mode="after")
+    def _steps_or_epochs(self) -> TrainingSpec:
+        if (self.num_steps is None) == (self.num_epochs is None):
+            raise ValueError("give exactly one of `num_steps` and `num_epochs`")
+        return self
+
+
+class ZeroSpec(Spec):
+    """DeepSpeed ZeRO: what is partitioned over the workers."""
+
+    stage: Literal[0, 1, 2, 3] = 0
+    """0 nothing, 1 optimiser state, 2 gradients too, 3 parameters too."""
+    offload_optimizer: bool = False
+    """Keep the optimiser's state in host memory (GPU only: on CPU it is there already)."""
+    offload_parameters: bool = False
+    """Keep parameters in host memory (stage 3)."""
+    bucket_bytes: int = Field(default=200_000_000, ge=1_000_000)
+    """Size of the communication buckets."""
+    raw: dict[str, Any] = {}
+    """Further DeepSpeed keys, passed through. Keys that Steerline sets are refused."""
+
+    @model_validator(mode="after")
+    def _offload_needs_a_stage(self) -> ZeroSpec:
+        if self.offload_parameters and self.stage != 3:
+            raise ValueError("`offload_parameters` needs stage 3")
+        if self.offload_optimizer and self.stage == 0:
+            raise ValueError("`offload_optimizer` needs stage 1, 2 or 3")
+        return self

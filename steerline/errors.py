@@ -1,0 +1,147 @@
+"""Every error a user can meet. Each says what went wrong, where, what was found, what was expected and how to fix it.
+
+The class decides the process's exit code, and `page` names its page under `docs/errors/`.
+"""
+
+from __future__ import annotations
+
+
+class SteerlineError(Exception):
+    """Base of all errors that are a user's to mend.
+
+    Args:
+        what: one sentence without a trailing full stop.
+        where: the file and line, the dotted config path, the site or the step.
+        got: what was found.
+        expected: what is allowed.
+        fix: the next thing to type or change.
+    """
+
+    exit_code = 1
+    page = ""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        got: object = None,
+        expected: object = None,
+        fix: str | None = None,
+    ) -> None:
+        self.what = what
+        self.where = where
+        self.got = got
+        self.expected = expected
+        self.fix = fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        for name in ("where", "got", "expected", "fix"):
+            value = getattr(self, name)
+            if value is not None:
+                lines.append(f"  {name + ':':<10}{value}")
+        if self.page:
+            lines.append(f"  {'see:':<10}docs/errors/{self.page}.md")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Ray carries exceptions between processes; the default would lose the keyword arguments.
+        return (_rebuild, (type(self), self.what, self.__dict__))
+
+
+def _rebuild(cls: type[SteerlineError], what: str, state: dict[str, object]) -> SteerlineError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, what)
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(SteerlineError):
+    """A config file cannot be read as the job it names. Carries every problem at once in its message."""
+
+    exit_code = 2
+    page = "config"
+
+
+class PreflightError(SteerlineError):
+    """The config is well formed, but this machine or cluster cannot run it."""
+
+    exit_code = 3
+    page = "preflight"
+
+
+class DataError(SteerlineError):
+    """A data set is missing, empty, of another shape than its format needs, or holds an over-long example."""
+
+    exit_code = 4
+    page = "data"
+
+
+class FetchError(DataError):
+    """A packaged resource could not be downloaded, or is not the file that was pinned."""
+
+    page = "fetch"
+
+
+class ModelError(SteerlineError):
+    """A model cannot be loaded, is refused for safety, or could not be exported."""
+
+    exit_code = 5
+    page = "model"
+
+
+class AnatomyError(ModelError):
+    """A site (embedding, block, attention, FFN keys, logits) was not found in a model."""
+
+    page = "anatomy"
+
+
+class SteeringError(SteerlineError):
+    """A steering mechanism was given an input or a setting it cannot act on."""
+
+    exit_code = 6
+    page = "steering"
+
+
+class CheckpointError(SteerlineError):
+    """No intact checkpoint can be used, or one could not be written."""
+
+    exit_code = 7
+    page = "checkpoint"
+
+
+class NonFiniteLossError(SteerlineError):
+    """The loss became NaN or infinite. Training stopped; the last good checkpoint is untouched."""
+
+    exit_code = 8
+    page = "nonfinite-loss"
+
+
+class TrainingError(SteerlineError):
+    """Training could not go on for a reason other than the loss."""
+
+    exit_code = 9
+    page = "training"
+
+
+class TrackingError(SteerlineError):
+    """The MLflow server refused something for a reason that waiting does not cure."""
+
+    exit_code = 10
+    page = "tracking"
+
+
+class SubmitError(SteerlineError):
+    """A job could not be submitted, found, stopped or resumed."""
+
+    exit_code = 11
+    page = "submit"
+
+
+class EvaluationError(SteerlineError):
+    """A model cannot be evaluated, or two evaluations cannot be compared."""
+
+    exit_code = 12
+    page = "evaluation"

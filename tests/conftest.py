@@ -1,0 +1,14 @@
+"""What every test stands on: offline, on the CPU, one thread, no state of the person who runs it."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch, transformers or deepspeed are imported anywhere.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["DS_ACCELERATOR"] = "cpu"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+# Ray checks for a newer release and reports usage otherwise.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
