@@ -1,0 +1,68 @@
+# make demo   a real fine-tuning run against its baseline, start to finish, in minutes
+# make test   everything that CI checks
+# make up / make down   keep a local Ray head and MLflow server running
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV ?= .venv
+BIN := $(VENV)/bin
+# First on PATH, so that jobs started by Ray find this Python and these tools.
+export PATH := $(abspath $(BIN)):$(PATH)
+export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || echo cpu)
+export RAY_USAGE_STATS_ENABLED := 0
+PYTEST := $(BIN)/python -m pytest -q
+
+.PHONY: help install demo up down test lint types contracts unit law integration e2e deploy bench bench-gpu clean
+
+help:
+	@sed -n 's/^# //p' Makefile | head -3
+	@echo "also: install lint types contracts unit law integration e2e deploy bench bench-gpu clean"
+
+$(VENV)/.installed: pyproject.toml constraints.txt infra/bootstrap.sh
+	VENV=$(VENV) sh infra/bootstrap.sh
+
+install: $(VENV)/.installed
+
+demo: install
+	$(BIN)/python infra/demo.py
+
+up: install
+	$(BIN)/steerline up
+
+down: install
+	$(BIN)/steerline down
+
+test: lint types contracts unit law deploy integration e2e
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+contracts: install
+	$(BIN)/lint-imports
+
+unit: install
+	$(PYTEST) tests/unit
+
+law: install
+	$(PYTEST) tests/law
+
+deploy: install
+	$(PYTEST) tests/deploy
+
+integration: install
+	$(PYTEST) tests/integration
+
+e2e: install
+	$(PYTEST) tests/e2e
+
+bench: install
+	$(BIN)/python -m benchmarks.run
+
+bench-gpu: install
+	$(BIN)/python -m benchmarks.run --device cuda
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
