@@ -5,6 +5,9 @@ The class decides the process's exit code, and `page` names its page under `docs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 
 class SteerlineError(Exception):
     """Base of all errors that are a user's to mend.
@@ -58,14 +61,69 @@ def _rebuild(cls: type[SteerlineError], what: str, state: dict[str, object]) -> 
     return error
 
 
-class ConfigError(SteerlineError):
+@dataclass(frozen=True)
+class Problem:
+    """One thing to mend, of several that are reported together."""
+
+    what: str
+    """One sentence without a trailing full stop."""
+    path: str | None = None
+    """Dotted config path, e.g. `training.num_steps`."""
+    where: str | None = None
+    """`file.yaml:LINE:COLUMN`, or the `--set` that caused it."""
+    got: str | None = None
+    """What was found."""
+    expected: str | None = None
+    """What is allowed."""
+    fix: str | None = None
+    """The next thing to type or change."""
+
+    def __str__(self) -> str:
+        place = "  ".join(part for part in (self.where, self.path) if part)
+        lines = [f"{place}: {self.what}" if place else self.what]
+        for name in ("got", "expected", "fix"):
+            value = getattr(self, name)
+            if value is not None:
+                lines.append(f"  {name + ':':<10}{value}")
+        return "\n".join(lines)
+
+
+class ProblemsError(SteerlineError):
+    """Several problems, all at once.
+
+    Args:
+        what: one sentence without a trailing full stop.
+        problems: the problems, in the order in which they are shown.
+        where, got, expected, fix: as for `SteerlineError`.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        problems: Sequence[Problem] = (),
+        where: str | None = None,
+        got: object = None,
+        expected: object = None,
+        fix: str | None = None,
+    ) -> None:
+        super().__init__(what, where=where, got=got, expected=expected, fix=fix)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        head, *rest = super().__str__().split("\n")
+        shown = [str(problem) for problem in self.problems]
+        return "\n".join([head, *(f"\n{text}" for text in shown), *([""] if shown else []), *rest])
+
+
+class ConfigError(ProblemsError):
     """A config file cannot be read as the job it names. Carries every problem at once in its message."""
 
     exit_code = 2
     page = "config"
 
 
-class PreflightError(SteerlineError):
+class PreflightError(ProblemsError):
     """The config is well formed, but this machine or cluster cannot run it."""
 
     exit_code = 3

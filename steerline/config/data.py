@@ -48,7 +48,7 @@ class SyntheticData(Spec):
     """Number of examples."""
     seed: int = 0
     """Seed; the same seed gives the same examples."""
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
     """The generator's own arguments."""
 
 

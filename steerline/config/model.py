@@ -40,7 +40,7 @@ class RandomModel(Spec):
     kind: Literal["random"]
     architecture: str
     """`model_type` of Transformers, e.g. `llama`, `gpt2`, `qwen3`."""
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     """Fields of that architecture's config, e.g. `{hidden_size: 64, num_hidden_layers: 2}`."""
     tokenizer: str | None = None
     """Folder or hub id of the tokenizer; none builds a byte-level one of 256 tokens plus specials."""
@@ -75,6 +75,6 @@ class ModelSpec(Spec):
     """Run Python code that the model's repository carries. Leave off unless you have read that code."""
     lora: LoraSpec | None = None
     """Train low-rank adapters in place of all weights."""
-    sites: dict[str, str] = {}
+    sites: dict[str, str] = Field(default_factory=dict)
     """Sites named by hand, for architectures that `anatomy` does not find, e.g.
     `{ffn_keys: "transformer.h.{layer}.mlp.c_proj"}`."""

@@ -1,4 +1,7 @@
-"""What acts inside a forward pass. The same spec is a training objective, a sweep axis, a probe and a request's knob."""
+"""What acts inside a forward pass.
+
+The same spec is a training objective, a sweep axis, a probe and a request's knob.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ Phase = Literal["train", "eval", "both"]
 
 
 class StrengthSchedule(Spec):
-    """How a strength moves over training. It multiplies the strength: warm-up 0 to 1, then constant or decaying to 0."""
+    """How a strength moves over training: a factor that rises from 0 to 1, then stays or falls to 0."""
 
     warmup_steps: int = Field(default=0, ge=0)
     """Optimiser steps of linear rise from 0."""

@@ -17,13 +17,13 @@ class RegisterSpec(Spec):
 
 
 class TrackingSpec(Spec):
-    """The MLflow server. Its address may also come from `MLFLOW_TRACKING_URI`; credentials only from the environment."""
+    """The MLflow server. `MLFLOW_TRACKING_URI` may give its address too; credentials come only from the environment."""
 
     uri: str | None = None
     """Server address; none takes `MLFLOW_TRACKING_URI`."""
     experiment: str = "steerline"
     """Experiment that holds the runs."""
-    tags: dict[str, str] = {}
+    tags: dict[str, str] = Field(default_factory=dict)
     """Further tags of the run."""
     register_as: RegisterSpec | None = None
     """Register the exported model after training."""

@@ -96,7 +96,7 @@ class ZeroSpec(Spec):
     """Keep parameters in host memory (stage 3)."""
     bucket_bytes: int = Field(default=200_000_000, ge=1_000_000)
     """Size of the communication buckets."""
-    raw: dict[str, Any] = {}
+    raw: dict[str, Any] = Field(default_factory=dict)
     """Further DeepSpeed keys, passed through. Keys that Steerline sets are refused."""
 
     @model_validator(mode="after")
