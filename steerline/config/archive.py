@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from steerline.config.base import Spec
+from steerline.config.base import Spec, misfit
 
 
 class ArchiveSpec(Spec):
@@ -35,5 +35,10 @@ class PackagedRef(Spec):
     @model_validator(mode="after")
     def _exactly_one(self) -> PackagedRef:
         if (self.name is None) == (self.archive is None):
-            raise ValueError("give exactly one of `name` and `archive`")
+            raise misfit(
+                "give exactly one of `name` and `archive`",
+                "archive",
+                "name",
+                fix="set the other one to null if a file below sets it",
+            )
         return self

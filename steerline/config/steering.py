@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from steerline.config.base import Spec
+from steerline.config.base import Spec, misfit
 
 Layers = Literal["all", "early", "middle", "late"] | tuple[Annotated[int, Field(ge=0)], ...]
 """All layers, a third of them (early, middle, late), or an explicit list counted from 0."""
@@ -88,5 +88,5 @@ class SteeringSpec(Spec):
         for name in ("boost", "entropy"):
             part: BoostSpec | EntropySpec | None = getattr(self, name)
             if part is not None and isinstance(part.layers, tuple) and len(set(part.layers)) != len(part.layers):
-                raise ValueError(f"{name}.layers names a layer twice: {list(part.layers)}")
+                raise misfit("a layer is named twice", f"{name}.layers", expected="each layer once")
         return self

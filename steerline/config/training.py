@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from steerline.config.base import NOT_IDENTITY, Spec
+from steerline.config.base import NOT_IDENTITY, Spec, misfit
 from steerline.config.steering import SteeringSpec
+
+DEEPSPEED_KEYS_WE_SET = {
+    "train_batch_size": "set `training.global_batch_size`",
+    "train_micro_batch_size_per_gpu": "set `training.micro_batch_size`",
+    "gradient_accumulation_steps": "set `training.global_batch_size`, from which it follows",
+    "gradient_clipping": "set `training.clip_norm`",
+    "optimizer": "set `training.optimizer`",
+    "scheduler": "set `training.schedule`",
+    "bf16": "set `training.precision`",
+    "fp16": "set `training.precision`",
+    "amp": "set `training.precision`",
+    "torch_autocast": "set `training.precision`",
+    "prescale_gradients": "leave it out: losses are normalised by the global count of target tokens",
+    "gradient_predivide_factor": "leave it out: losses are normalised by the global count of target tokens",
+    "zero_optimization.stage": "set `zero.stage`",
+    "zero_optimization.offload_optimizer.device": "set `zero.offload_optimizer`",
+    "zero_optimization.offload_param.device": "set `zero.offload_parameters`",
+    "zero_optimization.reduce_bucket_size": "set `zero.bucket_bytes`",
+    "zero_optimization.allgather_bucket_size": "set `zero.bucket_bytes`",
+    "checkpoint.load_universal": "leave it out: it follows from the checkpoint that is resumed",
+}
+"""Dotted DeepSpeed keys that `zero.raw` may not hold, each with what to do instead."""
 
 
 class ObjectiveSpec(Spec):
@@ -47,6 +69,18 @@ class ActivationCheckpointingSpec(Spec):
     reentrant: bool = False
     """Refused when on: the reentrant form silently drops the gradients of side losses."""
 
+    @field_validator("reentrant")
+    @classmethod
+    def _not_reentrant(cls, reentrant: bool) -> bool:
+        if reentrant:
+            raise misfit(
+                "reentrant checkpointing silently drops the gradients of side losses (the key entropy): it runs the "
+                "first forward pass without a graph, so training goes on with another loss than the one you asked for",
+                expected="false",
+                fix="remove the line: the non-reentrant form saves the same memory and gives equal gradients",
+            )
+        return reentrant
+
 
 class TrainingSpec(Spec):
     """One training run."""
@@ -79,9 +113,28 @@ class TrainingSpec(Spec):
     """Checkpoints kept; at least two survive a torn one."""
 
     @model_validator(mode="after")
+    def _batch_is_made_of_micro_batches(self) -> TrainingSpec:
+        if self.global_batch_size % self.micro_batch_size:
+            fits = [n for n in range(1, self.global_batch_size + 1) if self.global_batch_size % n == 0]
+            raise misfit(
+                f"a batch of {self.global_batch_size} rows cannot be made of whole micro batches "
+                f"of {self.micro_batch_size}",
+                "global_batch_size",
+                "micro_batch_size",
+                expected="`global_batch_size` = accumulation steps x workers x `micro_batch_size`",
+                fix=f"for `global_batch_size: {self.global_batch_size}` set `micro_batch_size` to one of {fits}",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _steps_or_epochs(self) -> TrainingSpec:
         if (self.num_steps is None) == (self.num_epochs is None):
-            raise ValueError("give exactly one of `num_steps` and `num_epochs`")
+            raise misfit(
+                "give exactly one of `num_steps` and `num_epochs`",
+                "num_steps",
+                "num_epochs",
+                fix="set the other one to null if a file below sets it",
+            )
         return self
 
 
@@ -102,7 +155,28 @@ class ZeroSpec(Spec):
     @model_validator(mode="after")
     def _offload_needs_a_stage(self) -> ZeroSpec:
         if self.offload_parameters and self.stage != 3:
-            raise ValueError("`offload_parameters` needs stage 3")
+            raise misfit("`offload_parameters` needs stage 3", "offload_parameters", "stage", fix="set `stage: 3`")
         if self.offload_optimizer and self.stage == 0:
-            raise ValueError("`offload_optimizer` needs stage 1, 2 or 3")
+            raise misfit(
+                "`offload_optimizer` needs stage 1, 2 or 3", "offload_optimizer", "stage", fix="set `stage: 1` or more"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _raw_leaves_our_keys_alone(self) -> ZeroSpec:
+        taken = [(key, ours) for key, ours in DEEPSPEED_KEYS_WE_SET.items() if _has_key(self.raw, key.split("."))]
+        if taken:
+            raise misfit(
+                "DeepSpeed keys that Steerline sets itself: " + ", ".join(f"`{key}`" for key, _ in taken),
+                *(f"raw.{key}" for key, _ in taken),
+                expected="other DeepSpeed keys",
+                fix="; ".join(f"in place of `{key}` {ours}" for key, ours in taken),
+            )
+        return self
+
+
+def _has_key(mapping: dict[str, Any], parts: list[str]) -> bool:
+    head, *rest = parts
+    if head not in mapping or not rest:
+        return head in mapping
+    return isinstance(mapping[head], dict) and _has_key(mapping[head], rest)

@@ -1,0 +1,167 @@
+"""A config file becomes a spec: layers, overrides, validation, and where each value came from.
+
+Layers: a file may say `extends: base.yaml` or a list of files, relative to itself, lowest first; those files may extend
+others. Later layers win, mappings merge, everything else replaces. `--set a.b=c` comes last. Environment variables are
+not expanded, and relative paths inside a config stay as they are written: they are read from the working directory of
+the job, not from the folder of the config.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from steerline.config import problems as wording
+from steerline.config.base import Spec
+from steerline.config.finetune import FinetuneSpec
+from steerline.config.kinds import DEFAULT_KIND, JOB_KINDS
+from steerline.config.layers import Layers, display, kind_of, lay_over
+from steerline.config.overrides import Override, OverrideProblem, apply, parse_overrides
+from steerline.config.render import resolved
+from steerline.config.yaml_nodes import Mapping, Node, plain
+from steerline.config.yaml_nodes import Sequence as SequenceNode
+from steerline.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A config, read."""
+
+    spec: FinetuneSpec
+    """The job."""
+    provenance: dict[str, str]
+    """Dotted path of each leaf to `default`, `file.yaml:LINE` or `--set`."""
+    layers: tuple[Path, ...]
+    """The files behind it, lowest layer first."""
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
+    """Read a config file with all that it extends, and lay overrides over it.
+
+    Args:
+        path: the file.
+        overrides: `a.b=c` texts, c a YAML value; an index names an item of a list: `evaluation.tasks.0.name=x`.
+
+    Raises:
+        ConfigError: with every problem of every layer.
+    """
+    layers = Layers()
+    layers.read(path)
+    sets, problems = parse_overrides(overrides)
+    problems = [*layers.problems, *problems]
+    if layers.broken:
+        # What a broken file would have said is unknown, so nothing can be judged beyond it.
+        raise _error(path, problems)
+    cls = _job_class(layers)
+    merged = _merge(layers, sets, cls, problems)
+    spec = _validate(merged, cls, problems)
+    if spec is None or problems:
+        raise _error(path, problems)
+    assert isinstance(spec, FinetuneSpec)
+    provenance = dict(_provenance(resolved(spec), merged, ()))
+    return Loaded(spec, provenance, tuple(file for file, _ in layers.layers))
+
+
+def _error(path: Path, problems: list[Problem]) -> ConfigError:
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return ConfigError(f"{count} in {display(path)}", problems=problems)
+
+
+def _job_class(layers: Layers) -> type[Spec]:
+    kinds = [kind_of(layer) for _, layer in reversed(layers.layers)]
+    return next((JOB_KINDS[kind] for kind in kinds if kind in JOB_KINDS), JOB_KINDS[DEFAULT_KIND])
+
+
+def _merge(layers: Layers, sets: list[Override], cls: type[Spec], problems: list[Problem]) -> Mapping:
+    merged: Node = layers.layers[0][1]
+    for _, layer in layers.layers[1:]:
+        merged = lay_over(merged, layer, cls)
+    mark = merged.mark
+    for override in sets:
+        try:
+            merged = apply(override, merged, cls)
+        except OverrideProblem as error:
+            problems.append(error.problem)
+    assert isinstance(merged, Mapping)
+    return Mapping(merged.entries, mark)
+
+
+def _validate(root: Mapping, cls: type[Spec], problems: list[Problem]) -> Spec | None:
+    """Validate, and where that fails look past each fault for those behind it: pydantic judges a spec as a whole only
+    once its fields are right, so an unknown key would hide that two other keys do not go together."""
+    tree = root
+    seen: list[wording.Fault] = []
+    said = {problem.path for problem in problems}
+    while True:
+        try:
+            spec = cls.model_validate_json(json.dumps(plain(tree)), strict=True)
+        except ValidationError as error:
+            faults = wording.faults(error, tree, cls)
+        else:
+            return None if seen else spec
+        news = [fault.problem for fault in faults if _is_news(fault, seen)]
+        problems.extend(problem for problem in news if problem.path not in said)
+        seen.extend(faults)
+        pruned = tree
+        for path in (path for fault in faults if not fault.missing for path in (fault.path, *fault.fields)):
+            pruned = _without(pruned, path)
+        if pruned == tree:
+            return None
+        tree = pruned
+
+
+def _is_news(fault: wording.Fault, seen: list[wording.Fault]) -> bool:
+    """Not said before, and not a mere consequence of a value that was taken out because it was wrong."""
+    for other in seen:
+        taken = other.alias_of or other.path
+        if fault.path in (other.path, taken):
+            return False
+        if any(taken[: len(field)] == field for field in fault.fields):
+            return False
+    return True
+
+
+def _without(node: Mapping, path: wording.Trail) -> Mapping:
+    """The tree without the value at `path`; unchanged where it lies in a list, whose other items would move."""
+    entry = node.entries.get(str(path[0])) if path else None
+    if entry is None:
+        return node
+    head, *rest = path
+    mark, below = entry
+    entries = dict(node.entries)
+    if not rest:
+        del entries[str(head)]
+    elif isinstance(below, Mapping):
+        entries[str(head)] = (mark, _without(below, tuple(rest)))
+    return Mapping(entries, node.mark)
+
+
+def _provenance(value: Any, node: Node | None, path: tuple[str | int, ...]) -> Iterator[tuple[str, str]]:
+    """Each leaf of the resolved config with the place that set it."""
+    children: Iterator[tuple[str | int, Any]] = iter(())
+    if isinstance(value, dict):
+        children = iter(value.items())
+    elif isinstance(value, list):
+        children = iter(enumerate(value))
+    if value not in ({}, []) and isinstance(value, dict | list):
+        for key, item in children:
+            yield from _provenance(item, _below(node, key), (*path, key))
+    else:
+        yield wording.dotted(path), "default" if node is None else _source(node)
+
+
+def _below(node: Node | None, key: str | int) -> Node | None:
+    if isinstance(node, Mapping):
+        return node.entries[str(key)][1] if key in node.entries else None
+    if isinstance(node, SequenceNode) and isinstance(key, int):
+        return node.items[key]
+    return None
+
+
+def _source(node: Node) -> str:
+    return "--set" if node.mark.line is None else node.mark.short
