@@ -205,7 +205,7 @@ def _misfit(place: _Place, details: ErrorDetails) -> Fault:
     problem = Problem(
         context["what"],
         path=dotted(at) or None,
-        where=str(node.mark if node is not None else place.mark),
+        where=str(node.mark if written and node is not None else place.value_mark),
         got=", ".join(got) or _show(node),
         expected=context["expected"],
         fix=context["fix"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,6 +16,9 @@ from steerline.errors import ConfigError
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+# JSON may hold these as they are; YAML folds them or refuses the file.
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
 
 def resolved(spec: Spec) -> dict[str, Any]:
     """Every field with its value, defaults and nulls included, as JSON values."""
@@ -23,7 +27,8 @@ def resolved(spec: Spec) -> dict[str, Any]:
 
 def resolved_json(spec: Spec) -> str:
     """The resolved config as stable, sorted JSON text; it loads as a config again."""
-    return json.dumps(resolved(spec), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(resolved(spec), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    return _NOT_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def identity(spec: Spec) -> dict[str, Any]:
