@@ -1,0 +1,101 @@
+"""Where a run's code came from: git state, installed packages, machine and person."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import importlib.metadata
+import platform
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from steerline.tracking.redact import Redactor
+
+_LARGEST_DIFF = 512 * 1024
+
+
+@dataclass(frozen=True)
+class GitState:
+    """The commit a working tree stands on, and what differs from it."""
+
+    commit: str
+    branch: str
+    is_dirty: bool
+    diff: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """All that is needed to tell two runs of the same config apart."""
+
+    git: GitState | None
+    packages: str
+    """One `name==version` a line, sorted."""
+    user: str
+    host: str
+    python: str
+
+    @property
+    def packages_digest(self) -> str:
+        """SHA-256 of the package list."""
+        return hashlib.sha256(self.packages.encode()).hexdigest()
+
+
+def collect(repository: Path | None = None, redactor: Redactor | None = None) -> Provenance:
+    """Look around.
+
+    Args:
+        repository: a folder of the git working tree; none looks at the current folder. Outside of one, and without
+            git, there is no git state.
+        redactor: masks secrets in the diff.
+    """
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        # A container may run under a number without a name.
+        user = "unknown"
+    return Provenance(
+        git=_git_state(repository or Path.cwd(), redactor or Redactor.from_environment()),
+        packages=_packages(),
+        user=user,
+        host=socket.gethostname(),
+        python=platform.python_version(),
+    )
+
+
+def _packages() -> str:
+    found = {(d.metadata["Name"] or "").lower(): d.version for d in importlib.metadata.distributions()}
+    return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()) if name)
+
+
+def _git_state(folder: Path, redactor: Redactor) -> GitState | None:
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    status = _git(folder, "status", "--porcelain") or ""
+    diff = (_git(folder, "diff", "HEAD") or "") if status else ""
+    # Masked before it is shortened, so that no secret is cut in two and slips through.
+    diff = redactor.text(diff)
+    if len(diff) > _LARGEST_DIFF:
+        diff = f"{diff[:_LARGEST_DIFF]}\n[shortened: {len(diff)} characters in all]\n"
+    untracked = [line[3:] for line in status.splitlines() if line.startswith("??")]
+    if untracked:
+        diff += "\n# untracked files\n" + "".join(f"# {name}\n" for name in untracked)
+    return GitState(
+        commit=commit.strip(),
+        branch=(_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
+        is_dirty=bool(status),
+        diff=diff,
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, timeout=30, check=False, errors="replace"
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
