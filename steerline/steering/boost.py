@@ -1,0 +1,127 @@
+"""The boost and its placebos as one step at a site: which keys, how strongly, what instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from steerline.config.steering import BoostSpec
+from steerline.errors import SteeringError
+from steerline.steering.draws import Place
+from steerline.steering.infosteer import num_edited
+from steerline.steering.ops import replaced, select_keys
+from steerline.steering.recording import Selection, picked_before
+from steerline.steering.rows import Edit, statistics_dtype
+from steerline.steering.schedule import schedule_factor
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What decides an edit besides the keys. A recomputed forward pass must see those of the first."""
+
+    phase: Literal["train", "eval"] = "train"
+    step: int = 0
+    row_strengths: Tensor | None = None
+    selection: Selection | None = None
+    replay: bool = False
+
+    def edits_like(self, other: Conditions) -> bool:
+        """Whether the same keys are edited alike under both."""
+        return (
+            (self.phase, self.step) == (other.phase, other.step)
+            and self.row_strengths is other.row_strengths
+            and self.selection is other.selection
+        )
+
+
+class Boost:
+    """`keys + strength * (boost_keys(keys) - keys)`, or the placebo that the spec names in its place."""
+
+    def __init__(self, spec: BoostSpec, seed: int) -> None:
+        self.spec = spec
+        self._seed = seed
+        self._edit = Edit(spec.scale, spec.mean == "abs", spec.keep_sign, spec.detach_mean)
+
+    def strength(self, conditions: Conditions) -> float:
+        """The strength of rows that have none of their own: 0 in a phase where the mechanism does not act."""
+        if self.spec.active_in not in {"both", conditions.phase}:
+            return 0.0
+        return self.spec.strength * schedule_factor(self.spec.schedule, conditions.step)
+
+    def apply(
+        self, keys: Tensor, layer: int, conditions: Conditions, recomputing: bool, on_backward: Callable[[], None]
+    ) -> Tensor:
+        """The edited keys, same shape; the very same tensor when nothing acts.
+
+        Args:
+            keys: [B, T, F], or [B * T, F] with the rows of the batch one after the other.
+            layer: the number of the layer.
+            conditions: of the forward pass that this belongs to.
+            recomputing: whether activation checkpointing runs the forward pass again.
+            on_backward: called in the backward pass once the edit's saved tensors are there.
+        """
+        strengths = self._strengths(keys, conditions)
+        if strengths is None:
+            return keys
+        place = Place(self._seed, self.spec.control_seed, conditions.step, layer)
+        flat = keys.detach().reshape(-1, keys.shape[-1]).contiguous()
+        indices = self._pick(keys, flat, place, conditions, recomputing)
+        if self.spec.control != "matched_noise":
+            return replaced(keys, indices, strengths, self._edit, on_backward)
+        full = torch.ones(1, dtype=torch.float64)
+        return _with_noise(keys, replaced(flat, indices, full, self._edit), strengths, place)
+
+    def _strengths(self, keys: Tensor, conditions: Conditions) -> Tensor | None:
+        """One strength for all rows [1], or one for each row of the batch [B], float64; none when nothing acts."""
+        rows = conditions.row_strengths
+        if rows is None:
+            strength = self.strength(conditions)
+            return None if strength == 0 else torch.tensor([strength], dtype=torch.float64)
+        batch = keys.shape[:-1].numel() if keys.ndim == 2 else keys.shape[0]
+        fits = batch % rows.numel() == 0 if keys.ndim == 2 else batch == rows.numel()
+        if not fits:
+            raise SteeringError(
+                "the strengths do not fit the batch that went through the model",
+                got=f"{rows.numel()} strengths, keys of shape {list(keys.shape)}",
+                expected="one strength for each row of the batch",
+            )
+        return rows if bool(rows.any()) else None
+
+    def _pick(self, keys: Tensor, flat: Tensor, place: Place, conditions: Conditions, recomputing: bool) -> Tensor:
+        """Indices [N, n] int32 of the keys to edit."""
+        n = num_edited(self.spec.fraction, keys.shape[-1])
+        selection = conditions.selection
+        if selection is not None and (conditions.replay or recomputing):
+            return picked_before(selection, place.layer, flat.shape[0], n, keys.device)
+        if self.spec.control == "random_keys":
+            picked: Tensor = select_keys(place.uniform(keys), n, False, False)
+        else:
+            picked = select_keys(flat, n, self.spec.select == "magnitude", self.spec.control == "top_keys")
+        if selection is not None:
+            if place.layer in selection.layers:
+                raise SteeringError(
+                    "a selection holds one forward pass, and a second one came",
+                    where=f"layer {place.layer}",
+                    fix="open `recording_selection()` once per forward pass",
+                )
+            selection.layers[place.layer] = picked
+        return picked
+
+
+def _with_noise(keys: Tensor, edited: Tensor, strengths: Tensor, place: Place) -> Tensor:
+    """Keys plus Gaussian noise on all of them, whose L2 norm is, token by token, that of strength * (edited - keys).
+
+    The noise is a constant in the backward pass. Rows of strength 0 keep their bits.
+    """
+    kind = statistics_dtype(keys)
+    flat = keys.reshape(edited.shape)
+    noise = place.normal(keys).to(kind)
+    change = (edited.to(kind) - flat.detach().to(kind)).norm(dim=-1, keepdim=True)
+    strength = strengths.to(keys.device, kind).repeat_interleave(flat.shape[0] // strengths.numel())[:, None]
+    noise = strength * change * noise / noise.norm(dim=-1, keepdim=True)
+    noisy: Tensor = torch.where(strength != 0, flat + noise.to(keys.dtype), flat)
+    return noisy.view(keys.shape)
