@@ -1,0 +1,179 @@
+"""Multiple choice by answer likelihood.
+
+score of an option = sum over its answer tokens of ln p(token | prompt, earlier answer tokens), in nats, divided by 1,
+by its number of answer tokens, or by its number of UTF-8 bytes.
+
+Only the positions that are read reach the language-model head: a hook gathers them before it, so a pass never makes
+[B, T, V] logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from steerline.data.examples import Example
+from steerline.errors import EvaluationError
+from steerline.evaluation.encoding import Option, Row, batches, encode_options, flat_rows, tree_row
+from steerline.evaluation.model_facts import check_length, device_of, supports_branches
+from steerline.models.anatomy import transformers_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Normalise = Literal["none", "tokens", "bytes"]
+Progress = Callable[[int], None]
+
+# Readings in one batch; bounds the [N, V] logits (512 MiB in fp32 for a vocabulary of 128 Ki).
+MAX_READS = 1024
+
+
+def score_options(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    *,
+    normalise: Normalise = "none",
+    batch_tokens: int = 4096,
+    share_prompt: bool = True,
+    on_progress: Progress = lambda _: None,
+) -> list[tuple[float, ...]]:
+    """Scores of every option of every example, in nats.
+
+    With `share_prompt` the options of an item share one row wherever that gives the same probabilities; without it, or
+    for a model family whose attention is not known to take such rows, every option is a row of its own.
+
+    Raises:
+        EvaluationError: an item cannot be scored, is longer than the model's context, or its scores are not finite.
+    """
+    encoded = encode_options(examples, tokenizer)
+    rows: list[Row] = []
+    for item, (example, options) in enumerate(zip(examples, encoded, strict=True)):
+        check_length(model, max(len(option.ids) for option in options) - 1, example.id)
+        rows += _rows(model, item, options, share_prompt=share_prompt)
+    sums = _sum_log_probabilities(model, rows, encoded, batch_tokens, on_progress)
+    for example, item_sums in zip(examples, sums, strict=True):
+        if not np.isfinite(item_sums).all():
+            raise EvaluationError(
+                "the model's log-likelihoods are not finite",
+                where=f"item {example.id}",
+                got=item_sums.tolist(),
+                fix="check the model's weights; with fp16, evaluate in bf16 or fp32",
+            )
+    return [
+        tuple(float(s) / _length(option, normalise) for s, option in zip(item_sums, options, strict=True))
+        for item_sums, options in zip(sums, encoded, strict=True)
+    ]
+
+
+def _length(option: Option, normalise: Normalise) -> int:
+    return {"none": 1, "tokens": option.num_scored, "bytes": max(1, option.num_bytes)}[normalise]
+
+
+def _rows(model: nn.Module, item: int, options: Sequence[Option], *, share_prompt: bool) -> list[Row]:
+    if not share_prompt:
+        return flat_rows(item, options)
+    row = tree_row(item, options)
+    if not row.branch.any() or supports_branches(model, len(row)):
+        return [row]
+    return flat_rows(item, options)
+
+
+def _sum_log_probabilities(
+    model: nn.Module,
+    rows: Sequence[Row],
+    encoded: Sequence[Sequence[Option]],
+    batch_tokens: int,
+    on_progress: Progress,
+) -> list[NDArray[np.float64]]:
+    sums = [np.zeros(len(options)) for options in encoded]
+    waiting = np.bincount([row.item for row in rows], minlength=len(encoded))
+    with _gathered_head(model) as forward:
+        for batch in batches(rows, batch_tokens, MAX_READS):
+            values = forward(batch)
+            start = 0
+            for row in batch:
+                np.add.at(sums[row.item], row.options, values[start : start + len(row.reads)])
+                start += len(row.reads)
+                waiting[row.item] -= 1
+            on_progress(int((waiting == 0).sum()))
+    return sums
+
+
+@contextmanager
+def _gathered_head(model: nn.Module) -> Iterator[Callable[[Sequence[Row]], NDArray[np.float64]]]:
+    """Inside, a function from rows to the log-probabilities of all their readings, one after the other [sum of N]."""
+    _, inner = transformers_model(model)
+    head = inner.get_output_embeddings()
+    if head is None or not inner.can_generate():
+        raise EvaluationError(
+            "likelihood needs a causal language model",
+            got=type(inner).__name__,
+            expected="a decoder with a language-model head",
+            fix="load the model for causal language modelling",
+        )
+    device = device_of(model)
+    reads: Tensor | None = None
+
+    def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden: Tensor = args[0]  # [B, T, D]
+        assert reads is not None
+        return (hidden.reshape(1, -1, hidden.shape[-1])[:, reads], *args[1:])
+
+    def forward(rows: Sequence[Row]) -> NDArray[np.float64]:
+        nonlocal reads
+        inputs, width = _inputs(rows, device, inner.dtype)
+        flat = np.concatenate([row.reads + i * width for i, row in enumerate(rows)])
+        # Options with one token of their own all read the trunk's last position.
+        unique, inverse = np.unique(flat, return_inverse=True)
+        reads = torch.from_numpy(unique).to(device)
+        logits: Tensor = inner(**inputs, use_cache=False).logits[0]  # [unique, V]
+        tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows])).to(device)
+        where = torch.from_numpy(inverse).to(device)
+        total = torch.logsumexp(logits.float(), dim=-1)
+        return (logits[where, tokens].float() - total[where]).cpu().numpy().astype(np.float64)
+
+    handle = head.register_forward_pre_hook(gather)
+    try:
+        with torch.no_grad():
+            yield forward
+    finally:
+        handle.remove()
+
+
+def _inputs(rows: Sequence[Row], device: torch.device, dtype: torch.dtype) -> tuple[dict[str, Tensor], int]:
+    """Right-padded inputs. Without branches they are the plain ones, which every causal model takes."""
+    width = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    valid = torch.zeros(len(rows), width, dtype=torch.bool)
+    branch = torch.zeros(len(rows), width, dtype=torch.long)
+    positions = torch.zeros(len(rows), width, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.from_numpy(row.ids)
+        valid[i, : len(row)] = True
+        branch[i, : len(row)] = torch.from_numpy(row.branch)
+        positions[i, : len(row)] = torch.from_numpy(row.positions)
+    if not branch.any():
+        return {"input_ids": ids.to(device), "attention_mask": valid.long().to(device)}, width
+    mask = branch_mask(branch, valid, dtype)
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    return {name: tensor.to(device) for name, tensor in inputs.items()}, width
+
+
+def branch_mask(branch: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive attention mask [B, 1, T, T]: a token sees the trunk and its own branch up to itself, never padding.
+
+    Padding sees itself, so that no softmax is empty. Additive because eager attention takes no boolean mask.
+    """
+    size = branch.shape[1]
+    causal = torch.ones(size, size, dtype=torch.bool).tril()
+    related = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+    allowed = (causal & related & valid[:, None, :]) | torch.eye(size, dtype=torch.bool)
+    mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, torch.finfo(dtype).min)
+    return mask[:, None]
