@@ -77,11 +77,13 @@ class Problem:
     """What is allowed."""
     fix: str | None = None
     """The next thing to type or change."""
+    see: str | None = None
+    """Page that says more, e.g. `docs/errors/preflight.md#batch`."""
 
     def __str__(self) -> str:
         place = "  ".join(part for part in (self.where, self.path) if part)
         lines = [f"{place}: {self.what}" if place else self.what]
-        for name in ("got", "expected", "fix"):
+        for name in ("got", "expected", "fix", "see"):
             value = getattr(self, name)
             if value is not None:
                 lines.append(f"  {name + ':':<10}{value}")
@@ -203,3 +205,10 @@ class EvaluationError(SteerlineError):
 
     exit_code = 12
     page = "evaluation"
+
+
+class StackError(SteerlineError):
+    """The local Ray head and MLflow server could not be started, found or stopped."""
+
+    exit_code = 13
+    page = "stack"

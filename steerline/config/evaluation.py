@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from steerline.config.base import Spec
+from steerline.config.base import Spec, misfit
 from steerline.config.data import DatasetSpec
 
 
@@ -42,3 +42,15 @@ class EvaluationSpec(Spec):
     """Confidence of the intervals."""
     include_base: bool = False
     """Evaluate the untrained model on the same items too."""
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> EvaluationSpec:
+        names = [task.name for task in self.tasks]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise misfit(
+                    f"two tasks are called `{name}`, so one would overwrite the other's results",
+                    f"tasks.{index}.name",
+                    fix="give each task a name of its own",
+                )
+        return self

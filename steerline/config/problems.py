@@ -198,7 +198,7 @@ def _misfit(place: _Place, details: ErrorDetails) -> Fault:
         what = str(context["error"])
         problem = Problem(what, path=place.dotted or None, where=str(place.value_mark), got=_show(place.node))
         return Fault(place.path, problem, fields=(place.path,))
-    fields = tuple((*place.path, *name.split(".")) for name in context["fields"]) or (place.path,)
+    fields = tuple((*place.path, *_split(name)) for name in context["fields"]) or (place.path,)
     written = [(path, node) for path in fields if (node := _at(place, path)) is not None]
     at, node = written[0] if written else (place.path, place.node)
     got = [f"{dotted(path)}: {_show(other)} ({other.mark})" for path, other in written if len(written) > 1]
@@ -213,10 +213,17 @@ def _misfit(place: _Place, details: ErrorDetails) -> Fault:
     return Fault(at, problem, fields=fields)
 
 
+def _split(name: str) -> Trail:
+    return tuple(int(part) if part.isdecimal() else part for part in name.split("."))
+
+
 def _at(place: _Place, path: Trail) -> Node | None:
     node = place.node
     for part in path[len(place.path) :]:
-        _, node = node.entries.get(str(part), (None, None)) if isinstance(node, Mapping) else (None, None)
+        if isinstance(node, Sequence) and isinstance(part, int) and part < len(node.items):
+            node = node.items[part]
+        else:
+            _, node = node.entries.get(str(part), (None, None)) if isinstance(node, Mapping) else (None, None)
     return None if isinstance(node, Scalar) and node.value is None else node
 
 

@@ -49,6 +49,8 @@ def _make_consistent(data: dict[str, Any]) -> dict[str, Any]:
         training["activation_checkpointing"] = {"reentrant": False}
     if data.get("zero"):
         data["zero"].update(stage=3, raw={"wall_clock_breakdown": True})
+    for index, task in enumerate(data.get("evaluation", {}).get("tasks", [])):
+        task["name"] += str(index)
     for name in ("boost", "entropy"):
         part = data.get("objective", {}).get("steering", {}).get(name)
         if part and isinstance(part.get("layers"), list):

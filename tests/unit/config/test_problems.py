@@ -11,6 +11,8 @@ from steerline.config.load import load
 from steerline.errors import ConfigError
 from tests.unit.config.files import GOOD, problems, write
 
+TASK = "{name: t, dataset: {source: {kind: file, path: x.jsonl}, format: {kind: text}}}"
+
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +130,12 @@ def test_a_missing_key_is_placed_at_its_parent(tmp_path: Path) -> None:
             "objective.steering.entropy.layers",
             "a.yaml:2:42",
             "twice",
+        ),
+        (
+            "evaluation: {tasks: [" + ", ".join([TASK, TASK]) + "]}",
+            "evaluation.tasks.1.name",
+            "a.yaml:2:107",
+            "two tasks are called `t`",
         ),
         (
             "zero: {raw: {zero_optimization: {stage: 1, overlap_comm: true}}}",
