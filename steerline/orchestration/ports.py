@@ -1,0 +1,50 @@
+"""Free TCP ports on the loopback interface."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+# Ray hands ports of this range to its workers; a server put inside it collides sooner or later.
+RAY_WORKER_PORTS = range(10002, 20000)
+HOST = "127.0.0.1"
+
+
+def free_ports(num_ports: int, preferred: Sequence[int] = ()) -> list[int]:
+    """Ports nobody listens on, all different, outside Ray's worker range.
+
+    Args:
+        num_ports: how many.
+        preferred: wanted for the first places; a taken one is replaced by a free one.
+    """
+    with ExitStack() as held:
+        # All are held until the last is chosen, so that none is chosen twice.
+        return [_hold(held, preferred[i] if i < len(preferred) else None) for i in range(num_ports)]
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this loopback port now."""
+    with ExitStack() as held:
+        return _bind(held, port) is not None
+
+
+def _hold(held: ExitStack, wanted: int | None) -> int:
+    if wanted is not None and (port := _bind(held, wanted)) is not None:
+        return port
+    while True:
+        port = _bind(held, 0)
+        if port is not None and port not in RAY_WORKER_PORTS:
+            return port
+
+
+def _bind(held: ExitStack, port: int) -> int | None:
+    server = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    if port:
+        # As servers do: a port whose last connections are still closing counts as free.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        server.bind((HOST, port))
+    except OSError:
+        return None
+    return int(server.getsockname()[1])

@@ -1,0 +1,120 @@
+"""Server processes that outlive the command which started them, and ending exactly those.
+
+A process is remembered by pid and creation time, since the system gives pids out again. Everything it starts inherits
+a mark in its environment, so that helpers which left the process tree are found too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MARK = "STEERLINE_STACK_ID"
+_TERMINATE_WAIT_S = 20.0
+_HELPERS_WAIT_S = 3.0
+_KILL_WAIT_S = 10.0
+# Two readings of one process's creation time may differ in the last digits.
+_SAME_CREATION_S = 0.05
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """A process, told apart from a later one with the same pid."""
+
+    pid: int
+    created: float
+    """Seconds since the epoch, as psutil gives them."""
+
+
+def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> ProcessRecord:
+    """Start a server in a session of its own, its output appended to `log`. It lives on when this process ends."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        pid = os.posix_spawn(
+            arguments[0],
+            list(arguments),
+            dict(environment),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+            ],
+            setsid=True,
+        )
+    finally:
+        os.close(output)
+    return ProcessRecord(pid=pid, created=psutil.Process(pid).create_time())
+
+
+def find(record: ProcessRecord) -> psutil.Process | None:
+    """The recorded process if it still runs."""
+    try:
+        process = psutil.Process(record.pid)
+        if abs(process.create_time() - record.created) > _SAME_CREATION_S or not _runs(process):
+            return None
+    except psutil.NoSuchProcess:
+        return None
+    return process
+
+
+def end(records: Iterable[ProcessRecord], mark: str) -> list[int]:
+    """End the recorded processes, all their descendants and every process that carries the mark.
+
+    Asks first and kills what has not gone after a while.
+
+    Returns:
+        pids that could not be ended; empty when all are gone.
+    """
+    roots = [process for record in records if (process := find(record)) is not None]
+    family = {process.pid: process for process in [*_marked(mark), *_descendants(roots), *roots]}
+    # The servers end their own helpers in the right order; only what is left over is ended from here.
+    for root in roots:
+        _signal(root, kill=False)
+    psutil.wait_procs(roots, timeout=_TERMINATE_WAIT_S)
+    family |= {process.pid: process for process in _marked(mark)}
+    _, left = psutil.wait_procs(list(family.values()), timeout=_HELPERS_WAIT_S)
+    for process in left:
+        _signal(process, kill=True)
+    psutil.wait_procs(left, timeout=_KILL_WAIT_S)
+    return sorted({process.pid for process in [*family.values(), *_marked(mark)] if _runs(process)})
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    marked = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+                marked.append(process)
+        except psutil.Error:
+            continue  # gone meanwhile, or another person's
+    return marked
+
+
+def _descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for root in roots:
+        try:
+            found += root.children(recursive=True)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def _signal(process: psutil.Process, *, kill: bool) -> None:
+    try:
+        # psutil checks the creation time first, so a recycled pid is safe.
+        process.kill() if kill else process.terminate()
+    except psutil.NoSuchProcess:
+        return
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

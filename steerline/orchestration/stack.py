@@ -1,0 +1,306 @@
+"""A Ray head and an MLflow server on this machine's loopback interface, and nothing else.
+
+Both are processes of their own, recorded in the state folder: what `up` started, `down` ends, and only that. Ports are
+free ones, Ray's temporary folder is new, and the token file belongs to this stack, so several stacks live side by side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from steerline.errors import StackError
+from steerline.orchestration import auth, processes
+from steerline.orchestration.health import Server, wait_until_healthy
+from steerline.orchestration.home import HOME_VARIABLE, home
+from steerline.orchestration.ports import HOST, free_ports
+from steerline.orchestration.processes import MARK, ProcessRecord
+
+_STATE_FILE = "stack.json"
+_STANDARD_PORTS = (8265, 5000)
+_OBJECT_STORE_BYTES = 200 * 2**20
+# A driver that is stopped saves a checkpoint first; Ray's own default of 3 s is too short for that.
+STOP_WAIT_S = 60
+# Unix socket paths hold about 100 characters, of which Ray needs about 65 below its temporary folder.
+_LONGEST_TEMPORARY_FOLDER = 24
+# Settings of another cluster or server in the caller's environment must not reach ours.
+_FOREIGN = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_TMPDIR")
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A local stack: two servers, where they listen and what belongs to them."""
+
+    id: str
+    folder: Path
+    """State folder: token, database, artefacts, logs."""
+    temporary: Path
+    """Ray's own folder of sockets and session logs."""
+    dashboard_port: int
+    gcs_port: int
+    mlflow_port: int
+    servers: Mapping[str, ProcessRecord]
+    """The processes started so far, `ray` and `mlflow`."""
+
+    @property
+    def address(self) -> str:
+        """Where jobs are submitted; also the dashboard."""
+        return f"http://{HOST}:{self.dashboard_port}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow server."""
+        return f"http://{HOST}:{self.mlflow_port}"
+
+    @property
+    def token_path(self) -> Path:
+        """The token file, readable by this user alone."""
+        return self.folder / "auth_token"
+
+    def environment(self) -> dict[str, str]:
+        """What a client of this stack needs in its environment: `ray job submit`, `ray.init()` and MLflow read it."""
+        return {
+            "RAY_ADDRESS": f"{HOST}:{self.gcs_port}",
+            # Job clients take this before RAY_ADDRESS.
+            "RAY_API_SERVER_ADDRESS": self.address,
+            auth.MODE_VARIABLE: "token",
+            auth.TOKEN_PATH_VARIABLE: str(self.token_path),
+            # Otherwise Ray replaces 127.0.0.1 by an address that other machines can reach.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            HOME_VARIABLE: str(self.folder),
+        }
+
+
+def up(
+    state_dir: Path | str | None = None,
+    *,
+    num_cpus: int | None = None,
+    standard_ports: bool = True,
+    tell: Tell = lambda _: None,
+) -> tuple[Stack, bool]:
+    """Start the stack, unless it runs already, and wait until both servers answer.
+
+    Args:
+        state_dir: where its state lives; none takes `$STEERLINE_HOME`, else `.steerline`.
+        num_cpus: CPUs that Ray may hand out; none takes what the machine has.
+        standard_ports: listen on 8265 and 5000 when they are free.
+        tell: is called with a line now and then.
+
+    Returns:
+        the stack, and whether it was started by this call.
+
+    Raises:
+        StackError: a server ended or did not answer in time; whatever had been started is ended again.
+    """
+    folder = _folder(state_dir)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _locked(folder):
+        previous = _read(folder)
+        if previous is not None:
+            if _all_run(previous):
+                wait_until_healthy(_checks(previous), tell)
+                return previous, False
+            tell("a part of the stack has ended; starting afresh")
+            _end(previous)
+        return _start(folder, num_cpus, standard_ports, tell), True
+
+
+def down(state_dir: Path | str | None = None, *, tell: Tell = lambda _: None) -> bool:
+    """End the recorded processes and everything they started; other clusters on the machine are left alone.
+
+    Job logs are kept under `logs/jobs` of the state folder.
+
+    Returns:
+        whether there was anything to end.
+
+    Raises:
+        StackError: a process could not be ended.
+    """
+    folder = _folder(state_dir)
+    if not folder.is_dir():
+        return False
+    with _locked(folder):
+        stack = _read(folder)
+        if stack is None:
+            return False
+        tell("stopping Ray and MLflow")
+        _end(stack)
+        return True
+
+
+def running(state_dir: Path | str | None = None) -> Stack | None:
+    """The stack of this state folder if both of its processes run."""
+    stack = _read(_folder(state_dir))
+    return stack if stack is not None and _all_run(stack) else None
+
+
+def environment(state_dir: Path | str | None = None) -> dict[str, str]:
+    """The environment for clients of the running stack.
+
+    Raises:
+        StackError: no stack runs.
+    """
+    stack = running(state_dir)
+    if stack is None:
+        raise StackError("no local stack is running", where=str(_folder(state_dir)), fix="steerline up")
+    return stack.environment()
+
+
+def _start(folder: Path, num_cpus: int | None, standard_ports: bool, tell: Tell) -> Stack:
+    dashboard, mlflow, gcs, *ray_ports = free_ports(9, _STANDARD_PORTS if standard_ports else ())
+    stack = Stack(
+        id=uuid.uuid4().hex,
+        folder=folder,
+        temporary=_temporary_folder(),
+        dashboard_port=dashboard,
+        gcs_port=gcs,
+        mlflow_port=mlflow,
+        servers={},
+    )
+    auth.create_token(stack.token_path)
+    commands = {"ray": _ray_command(stack, ray_ports, num_cpus), "mlflow": _mlflow_command(stack)}
+    try:
+        for name, command in commands.items():
+            tell(f"starting {name}")
+            record = processes.start(command, _server_environment(stack), folder / "logs" / f"{name}.log")
+            stack = dataclasses.replace(stack, servers={**stack.servers, name: record})
+            # At once, so that `down` finds it even if this process is killed now.
+            _write(stack)
+        wait_until_healthy(_checks(stack), tell)
+    except BaseException:
+        _end(stack)
+        raise
+    return stack
+
+
+def _ray_command(stack: Stack, ports: list[int], num_cpus: int | None) -> list[str]:
+    metrics, client, agent, agent_grpc, node_manager, object_manager = ports
+    command = [
+        # A child that blocks, not a daemon: its pid heads everything Ray starts.
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *(f"--node-ip-address={HOST}", f"--dashboard-host={HOST}", f"--temp-dir={stack.temporary}"),
+        *(f"--port={stack.gcs_port}", f"--dashboard-port={stack.dashboard_port}"),
+        *(f"--metrics-export-port={metrics}", f"--ray-client-server-port={client}"),
+        *(f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"),
+        *(f"--node-manager-port={node_manager}", f"--object-manager-port={object_manager}"),
+        # The system picks workers' ports, so that two clusters on a machine cannot want the same.
+        *("--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={_OBJECT_STORE_BYTES}"),
+    ]
+    return command if num_cpus is None else [*command, f"--num-cpus={num_cpus}"]
+
+
+def _mlflow_command(stack: Stack) -> list[str]:
+    store = stack.folder / "mlflow"
+    store.mkdir(exist_ok=True)
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(stack.mlflow_port)),
+        *("--workers", "1", "--backend-store-uri", f"sqlite:///{store / 'mlflow.db'}"),
+        *("--serve-artifacts", "--artifacts-destination", str(store / "artifacts")),
+    ]
+
+
+def _server_environment(stack: Stack) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    client = {name: value for name, value in stack.environment().items() if name not in _FOREIGN}
+    return {
+        **inherited,
+        **client,
+        # Drivers and workers call `python`, `ninja` and `ray` of this environment.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
+        # A single node has nowhere to move its work to.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        # Scheduled server-side work, which nothing here uses, would take several more processes.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        MARK: stack.id,
+        # Ray renames its processes, which overwrites their environment in the process table, mark included.
+        "SPT_NOENV": "1",
+    }
+
+
+def _checks(stack: Stack) -> list[Server]:
+    urls = {"ray": f"{stack.address}/api/jobs/", "mlflow": f"{stack.tracking_uri}/health"}
+    headers = {"ray": auth.headers(stack.environment())}
+    return [
+        Server(name, urls[name], process, stack.folder / "logs" / f"{name}.log", headers.get(name, {}))
+        for name, process in stack.servers.items()
+    ]
+
+
+def _end(stack: Stack) -> None:
+    left = processes.end(stack.servers.values(), stack.id)
+    if left:
+        raise StackError(
+            "some processes of the stack could not be ended",
+            where=str(stack.folder),
+            got=f"pids {', '.join(map(str, left))}",
+            fix="end them by hand, then `steerline down` again",
+        )
+    _keep_job_logs(stack)
+    shutil.rmtree(stack.temporary, ignore_errors=True)
+    _state_file(stack.folder).unlink(missing_ok=True)
+
+
+def _keep_job_logs(stack: Stack) -> None:
+    kept = stack.folder / "logs" / "jobs"
+    for log in stack.temporary.glob("session_2*/logs/job-driver-*.log"):
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(log, kept / log.name.removeprefix("job-driver-"))
+
+
+def _temporary_folder() -> Path:
+    system = tempfile.gettempdir()
+    parent = system if len(system) <= _LONGEST_TEMPORARY_FOLDER else "/tmp"  # mkdtemp makes a private folder  # noqa: S108
+    return Path(tempfile.mkdtemp(prefix="sl-", dir=parent))
+
+
+def _folder(state_dir: Path | str | None) -> Path:
+    return home() if state_dir is None else Path(state_dir).absolute()
+
+
+def _state_file(folder: Path) -> Path:
+    return folder / _STATE_FILE
+
+
+def _all_run(stack: Stack) -> bool:
+    return set(stack.servers) == {"ray", "mlflow"} and all(map(processes.find, stack.servers.values()))
+
+
+def _write(stack: Stack) -> None:
+    state = dataclasses.asdict(stack) | {"folder": str(stack.folder), "temporary": str(stack.temporary)}
+    file = _state_file(stack.folder)
+    draft = file.with_suffix(".new")
+    draft.write_text(json.dumps(state, indent=2))
+    draft.replace(file)
+
+
+def _read(folder: Path) -> Stack | None:
+    try:
+        state = json.loads(_state_file(folder).read_text())
+    except FileNotFoundError:
+        return None
+    servers = {name: ProcessRecord(**record) for name, record in state.pop("servers").items()}
+    return Stack(**state | {"folder": Path(state["folder"]), "temporary": Path(state["temporary"]), "servers": servers})
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One `up` or `down` at a time."""
+    with (folder / "stack.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

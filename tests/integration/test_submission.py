@@ -1,0 +1,98 @@
+"""Jobs through the real job server; the job itself is a script that does what its config's tags say."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from steerline.config.load import Loaded
+from steerline.errors import SubmitError
+from steerline.orchestration import runs
+from steerline.orchestration.cluster import Cluster
+from steerline.orchestration.ledger import Ledger, State
+from steerline.orchestration.stack import Stack
+from steerline.orchestration.submission import Submitted, resume, submit
+from steerline.orchestration.target import Target, locate
+from steerline.progress import parse_progress
+
+pytestmark = pytest.mark.integration
+
+CONFIG = Path("jobs/scripted.yaml")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.db")
+
+
+def unchecked(loaded: Loaded, target: Target) -> Sequence[str]:
+    return [f"unchecked: {loaded.spec.name}"]
+
+
+def send(ledger: Ledger, name: str, *overrides: str) -> Submitted:
+    return submit(CONFIG, [f"name={name}", *overrides], check=unchecked, ledger=ledger)
+
+
+def test_the_drivers_own_exit_code_comes_back(stack: Stack, repository: Path, ledger: Ledger) -> None:
+    sent = send(ledger, "exits-with-3", "tracking.tags.exit_code='3'")
+    assert sent.attempt.submission_id == f"{sent.attempt.run_name}-a1"
+    assert sent.warnings == ("unchecked: exits-with-3",)
+    output = "".join(runs.logs(sent.attempt.run_name, follow=True, ledger=ledger))
+    assert f"tracking: {stack.tracking_uri}" in output
+    assert f"storage: {repository / '.steerline/runs'}" in output
+    assert [p.step for line in output.splitlines() if (p := parse_progress(line))] == [1]
+    ended = runs.wait(sent.attempt.run_name, ledger=ledger, timeout_s=60)
+    assert (ended.state, ended.exit_code, runs.exit_code(ended)) == (State.FAILED, 3, 3)
+    assert [(old.state, old.exit_code) for old in ledger.attempts()] == [(State.FAILED, 3)]
+
+    # A failed run goes on under its name with the next attempt.
+    again = resume("exits-with-3", ["tracking.tags.exit_code='0'"], check=unchecked, ledger=ledger)
+    assert (again.attempt.run_name, again.attempt.attempt) == (sent.attempt.run_name, 2)
+    assert runs.exit_code(runs.wait("exits-with-3", ledger=ledger, timeout_s=60)) == 0
+
+
+def test_a_running_job_is_stopped_and_cannot_be_submitted_twice(
+    stack: Stack, repository: Path, ledger: Ledger, tmp_path: Path
+) -> None:
+    sent = send(ledger, "hangs", "tracking.tags.then=hang")
+    pieces = runs.logs(sent.attempt.submission_id, follow=True, ledger=ledger)
+    assert next(piece for piece in pieces if "steerline: step=1/2" in piece)
+    pieces.close()
+    assert runs.status("hangs", ledger=ledger).state is State.RUNNING
+    with pytest.raises(SubmitError, match="going already"):
+        resume("hangs", check=unchecked, ledger=ledger)
+    # Nor by somebody whose ledger does not know it.
+    with pytest.raises(SubmitError, match="going already"):
+        send(Ledger(tmp_path / "other.db"), "hangs", "tracking.tags.then=hang")
+    stopped = runs.stop("hangs", ledger=ledger)
+    assert (stopped.state, runs.exit_code(stopped)) == (State.STOPPED, runs.STOPPED_EXIT_CODE)
+    with pytest.raises(SubmitError, match="not going"):
+        runs.stop("hangs", ledger=ledger)
+
+
+def test_the_printed_command_does_the_same(stack: Stack, repository: Path, ledger: Ledger, tmp_path: Path) -> None:
+    sent = send(ledger, "printed")
+    runs.wait("printed", ledger=ledger, timeout_s=60)
+    line = sent.command.replace(sent.attempt.submission_id, f"{sent.attempt.run_name}-a2")
+    pasted = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=120, check=False)
+    assert pasted.returncode == 0, pasted.stdout + pasted.stderr
+    jobs = Cluster(locate()).jobs()
+    first, second = jobs[f"{sent.attempt.run_name}-a1"], jobs[f"{sent.attempt.run_name}-a2"]
+    assert (first.entrypoint, first.metadata) == (second.entrypoint, second.metadata)
+    # A job from outside the ledger is found by its name all the same.
+    empty = Ledger(tmp_path / "empty.db")
+    assert runs.status(second.submission_id, ledger=empty).state is State.SUCCEEDED
+    assert second.submission_id in {attempt.submission_id for attempt in runs.overview(empty)}
+
+
+def test_a_missing_token_is_explained(
+    stack: Stack, repository: Path, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.setenv("STEERLINE_HOME", str(tmp_path / "nowhere"))
+    with pytest.raises(SubmitError, match="refused the token") as caught:
+        Cluster(locate(stack.address))
+    assert "RAY_AUTH_TOKEN_PATH" in str(caught.value)
