@@ -134,7 +134,7 @@ def test_a_missing_key_is_placed_at_its_parent(tmp_path: Path) -> None:
         (
             "evaluation: {tasks: [" + ", ".join([TASK, TASK]) + "]}",
             "evaluation.tasks.1.name",
-            "a.yaml:2:107",
+            "a.yaml:2:110",
             "two tasks are called `t`",
         ),
         (
