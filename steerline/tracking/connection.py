@@ -27,6 +27,7 @@ _LIMITS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 # A 4xx that waiting or new credentials can cure: not signed in, not allowed (also MLflow's check of the Host header),
 # timed out, too many requests, cancelled.
@@ -46,6 +47,8 @@ def sort_out(error: Exception) -> Unavailable | Refused | None:
     """What an error raised by the MLflow client means for the record in hand; none if it is not the client's."""
     from mlflow.exceptions import MlflowException
 
+    if isinstance(error, Unavailable | Refused):
+        return error
     reason = f"{type(error).__name__}: {str(error)[:500]}"
     if isinstance(error, MlflowException):
         return Refused(reason) if _is_refusal(error) else Unavailable(reason)

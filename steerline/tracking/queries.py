@@ -27,7 +27,6 @@ class RunInfo:
     ref: RunRef
     name: str
     status: str
-    start_ms: int
     end_ms: int | None
     tags: Mapping[str, str]
     params: Mapping[str, str]
@@ -142,10 +141,9 @@ def quoted(text: str) -> str:
 def run_info(uri: str, run: Run) -> RunInfo:
     """The facts of a run of the MLflow client."""
     return RunInfo(
-        ref=RunRef(uri, run.info.experiment_id, run.info.run_id),
+        ref=RunRef(uri, run.info.experiment_id, run.info.run_id, run.info.start_time),
         name=run.data.tags.get(TAG_RUN_NAME) or run.info.run_name or run.info.run_id,
         status=run.info.status,
-        start_ms=run.info.start_time,
         end_ms=run.info.end_time,
         tags=dict(run.data.tags),
         params=dict(run.data.params),

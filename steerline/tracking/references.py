@@ -19,6 +19,8 @@ class RunRef:
     tracking_uri: str
     experiment_id: str
     run_id: str
+    start_ms: int = 0
+    """When the run first began, in milliseconds since 1970: the origin of steps that are seconds."""
 
 
 def resolve_uri(spec: TrackingSpec) -> str:

@@ -77,7 +77,7 @@ def start_run(
 
     experiment_id = ask("open the experiment", lambda: _experiment(client, spec.experiment))
     run, is_new = ask("begin the run", lambda: _find_or_create(client, experiment_id, run_name, seen.user))
-    ref = RunRef(uri, experiment_id, run.info.run_id)
+    ref = RunRef(uri, experiment_id, run.info.run_id, run.info.start_time)
     attempt = 1 if is_new else int(run.data.tags.get(naming.TAG_ATTEMPT, "0")) + 1
     all_tags = {
         **_provenance_tags(seen),
