@@ -1,0 +1,11 @@
+"""Generators of examples: the same size, seed and arguments give the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from steerline.data.synthetic.arithmetic import arithmetic
+
+GENERATORS: Mapping[str, Callable[[int, int, Mapping[str, Any]], list[dict[str, Any]]]] = {"arithmetic": arithmetic}
+"""Generator name -> function of (size, seed, arguments)."""
