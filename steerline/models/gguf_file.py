@@ -1,0 +1,88 @@
+"""GGUF files as ordinary Hugging Face folders: dequantised, so that they train and save like any other model."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steerline.errors import ModelError
+
+MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """What a GGUF file says of itself, read without its weights."""
+
+    architecture: str
+    num_layers: int | None
+    ffn_width: int | None
+    num_parameters: int
+    licence: str | None
+
+
+def read_header(path: Path) -> GgufHeader:
+    """Architecture, sizes and licence of a GGUF file.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(path)
+    except (ValueError, IndexError, OSError) as error:
+        raise ModelError("the GGUF file cannot be read", where=str(path), got=error) from error
+
+    def field(name: str) -> Any:
+        entry = reader.get_field(name)
+        return None if entry is None else entry.contents()
+
+    architecture = str(field("general.architecture"))
+    return GgufHeader(
+        architecture=architecture,
+        num_layers=field(f"{architecture}.block_count"),
+        ffn_width=field(f"{architecture}.feed_forward_length"),
+        num_parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
+        licence=field("general.license"),
+    )
+
+
+def convert(source: Path, folder: Path) -> None:
+    """Write safetensors, config and tokenizer into `folder`, in fp32, which holds every dequantised value exactly.
+
+    Raises:
+        ModelError: the file is damaged or of an architecture that Transformers cannot read from GGUF.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        # Without `dequantize`, an installed `kernels` package would keep the weights packed.
+        quantized = AutoModelForCausalLM.from_pretrained(
+            **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+    except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        raise ModelError(
+            "the GGUF file cannot be turned into a Transformers model",
+            where=str(source),
+            got=error,
+            fix="use the model's safetensors from the hub instead",
+        ) from error
+    # The loaded model still carries its quantizer, which refuses to save and to train: rebuild it without.
+    config = copy.deepcopy(quantized.config)
+    if "quantization_config" in config.to_dict():
+        del config.quantization_config
+    config.dtype = torch.float32
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(quantized.state_dict(), strict=True, assign=True)
+    model.tie_weights()
+    model.generation_config = quantized.generation_config
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

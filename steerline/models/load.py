@@ -1,0 +1,173 @@
+"""Load a model and its tokenizer from wherever the config says, refusing what is unsafe or does not fit together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from steerline.config.model import HubModel, ModelSpec, RandomModel
+from steerline.errors import ModelError
+from steerline.models.quiet import quiet_bars
+from steerline.models.random_model import build_random, random_tokenizer
+from steerline.models.sources import check_folder, describe, local_folder, prepare
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["LoadedModel", "load_model", "load_tokenizer", "local_folder", "prepare"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model in eval mode and the tokenizer that fits it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_model(spec: ModelSpec, *, dtype: torch.dtype = torch.float32) -> LoadedModel:
+    """Load (after fetching and converting where that has not been done) a causal language model.
+
+    Adapters (`spec.lora`) are not added here: see `steerline.models.lora.add_lora`.
+
+    Args:
+        spec: which model, from where.
+        dtype: precision of the weights in memory.
+
+    Raises:
+        ModelError: the model is missing, pickled, incomplete, an encoder, or smaller than its tokenizer.
+        FetchError: a package cannot be downloaded, or is not the pinned one.
+    """
+    tokenizer = load_tokenizer(spec)
+    if isinstance(spec.source, RandomModel):
+        model = build_random(spec.source, tokenizer, attention=spec.attention, dtype=dtype)
+    else:
+        model = _from_folder(_prepared(spec), spec, dtype)
+    _check_vocabulary(model, tokenizer, describe(spec.source))
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    model.eval()
+    return LoadedModel(model, tokenizer)
+
+
+def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
+    """The model's tokenizer.
+
+    One without a padding token pads with its end-of-text token, and the vocabulary stays as it is: padding never
+    carries a loss, so the two uses do not meet.
+
+    Raises:
+        ModelError: there is none, or it has neither of the two tokens.
+    """
+    from transformers import AutoTokenizer
+
+    if isinstance(spec.source, RandomModel):
+        tokenizer = random_tokenizer(spec.source)
+    else:
+        folder = _prepared(spec)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                "the model's tokenizer cannot be loaded",
+                where=describe(spec.source),
+                got=error,
+                fix="the folder needs tokenizer.json and tokenizer_config.json beside the weights",
+            ) from error
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(
+                "the tokenizer has neither a padding nor an end-of-text token",
+                where=describe(spec.source),
+                fix="set pad_token in its tokenizer_config.json",
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _prepared(spec: ModelSpec) -> Path:
+    folder = local_folder(spec)
+    # The hub's cache may hold a config without weights.
+    if folder is None or not any(folder.glob("*.safetensors")):
+        prepare(spec)
+        folder = local_folder(spec)
+    assert folder is not None, "prepare leaves a folder for every source but a random model"
+    return folder
+
+
+def _from_folder(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    check_folder(folder, trust_remote_code=spec.trust_remote_code)
+    where = describe(spec.source)
+    options: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
+    # The hub's own code is found by its repository's name.
+    name = spec.source.id if isinstance(spec.source, HubModel) and spec.trust_remote_code else str(folder)
+    if isinstance(spec.source, HubModel) and spec.trust_remote_code:
+        options["revision"] = spec.source.revision
+    try:
+        config = AutoConfig.from_pretrained(name, **options)
+        _refuse_encoder(config, where)
+        with quiet_bars():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                name,
+                config=config,
+                dtype=dtype,
+                attn_implementation=spec.attention,
+                use_safetensors=True,
+                output_loading_info=True,
+                **options,
+            )
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        raise load_failure(error, where, spec.attention) from error
+    if report["missing_keys"]:
+        raise ModelError(
+            "the weights are incomplete: these would start from random numbers",
+            where=where,
+            got=", ".join(sorted(report["missing_keys"])[:8]),
+            expected="every weight of " + type(model).__name__,
+        )
+    return model
+
+
+def load_failure(error: Exception, where: str, attention: str) -> ModelError:
+    """What Transformers raised, as an error that names the setting to change."""
+    text = str(error)
+    if "scaled_dot_product_attention" in text:
+        what, fix = f"this architecture does not support `attention: {attention}`", "set model.attention: eager"
+    elif "flash" in text.lower():
+        what, fix = "FlashAttention 2 cannot be used here", "set model.attention: sdpa"
+    elif "Unrecognized configuration class" in text:
+        what, fix = "this architecture has no causal language model", None
+    else:
+        what, fix = "the model cannot be loaded", None
+    return ModelError(what, where=where, got=text.strip().partition("\n")[0] or type(error).__name__, fix=fix)
+
+
+def _refuse_encoder(config: Any, where: str) -> None:
+    """An encoder loaded as a causal model would see the tokens it has to predict."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    bidirectional = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder
+    if bidirectional and not config.to_dict().get("is_decoder", False):
+        raise ModelError(
+            "this model is an encoder: each token sees the ones after it, so it cannot be trained on next tokens",
+            where=where,
+            got=config.model_type,
+            expected="a decoder (GPT, Llama, Qwen, Gemma, ...)",
+        )
+
+
+def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    embedding = model.get_input_embeddings()
+    if isinstance(embedding, nn.Embedding) and len(tokenizer) > embedding.num_embeddings:
+        raise ModelError(
+            "the tokenizer knows more tokens than the model: it belongs to another one",
+            where=where,
+            got=f"{len(tokenizer)} tokens, {embedding.num_embeddings} embeddings",
+            fix="use the tokenizer that the model was trained with",
+        )
