@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from steerline.errors import SubmitError
-from steerline.orchestration.home import home
+from steerline.home import home
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS attempts (

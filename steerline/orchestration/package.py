@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from steerline.errors import SubmitError
+from steerline.home import HOME_VARIABLE, home
 from steerline.orchestration.stack import STOP_WAIT_S
 from steerline.orchestration.target import Target
 
@@ -113,8 +114,9 @@ def job_variables(target: Target, tracking_uri: str | None) -> dict[str, str]:
         SubmitError: the server's address holds a password.
     """
     uri = tracking_uri or target.environment.get("MLFLOW_TRACKING_URI")
+    variables = {HOME_VARIABLE: str(home())} if target.is_local else {}
     # Ray sends SIGTERM and then waits this long; it reads the variable from the job's own environment.
-    variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
+    variables["RAY_JOB_STOP_WAIT_TIME_S"] = str(STOP_WAIT_S)
     if not uri:
         return variables
     if urlsplit(uri).password:

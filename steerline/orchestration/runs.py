@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from steerline.errors import SubmitError
+from steerline.home import home
 from steerline.orchestration.cluster import Cluster, Job, answers
-from steerline.orchestration.home import home
 from steerline.orchestration.ledger import Attempt, Ledger, State
 from steerline.orchestration.target import locate
 

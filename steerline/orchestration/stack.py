@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steerline.errors import StackError
+from steerline.home import HOME_VARIABLE, home
 from steerline.orchestration import auth, processes
 from steerline.orchestration.health import Server, wait_until_healthy
-from steerline.orchestration.home import HOME_VARIABLE, home
 from steerline.orchestration.ports import HOST, free_ports
 from steerline.orchestration.processes import MARK, ProcessRecord
 

@@ -6,16 +6,14 @@ attempt's number is part of it, and the run goes on from its last checkpoint bec
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from steerline.config.load import Loaded, load
 from steerline.config.render import identity_hash, run_name
 from steerline.errors import SubmitError
+from steerline.home import storage_folder
 from steerline.orchestration.cluster import Cluster, Job
 from steerline.orchestration.ledger import Attempt, Ledger, State
 from steerline.orchestration.package import Package, entrypoint, find_root, inside, job_variables
@@ -64,7 +62,6 @@ def submit(
     for layer in loaded.layers:
         inside(root, layer)
     warnings = tuple(check(loaded, target))
-    storage, travelling = _storage(loaded, overrides, root, target)
     name = run_name(loaded.spec)
     cluster = Cluster(target)
     ledger = Ledger() if ledger is None else ledger
@@ -75,7 +72,7 @@ def submit(
     package = Package(
         submission_id=f"{name}-a{number}",
         root=root,
-        arguments=entrypoint(loaded.spec.kind, config, travelling),
+        arguments=entrypoint(loaded.spec.kind, config, overrides),
         variables=job_variables(target, loaded.spec.tracking.uri),
         metadata={**metadata, "config_hash": identity_hash(loaded.spec)},
     )
@@ -86,8 +83,8 @@ def submit(
         kind=loaded.spec.kind,
         root=root,
         config=config,
-        overrides=travelling,
-        storage_path=storage,
+        overrides=tuple(overrides),
+        storage_path=_storage(loaded.spec.cluster.storage_path, target),
         address=target.address,
     )
     attempt = _hand_over(attempt, package, cluster, ledger)
@@ -179,15 +176,6 @@ def _next_number(name: str, earlier: Sequence[Attempt], jobs: Mapping[str, Job],
     return max(numbers, default=0) + 1
 
 
-def _storage(loaded: Loaded, overrides: Sequence[str], root: Path, target: Target) -> tuple[str, tuple[str, ...]]:
-    """Where checkpoints go, and the overrides that travel.
-
-    The job runs in an unpacked copy of the folder, which is deleted with the cluster. On this machine a relative path
-    is therefore made absolute; on another cluster only its config can know a folder that all nodes share.
-    """
-    path = loaded.spec.cluster.storage_path
-    if not target.is_local or Path(path).is_absolute() or urlsplit(path).scheme:
-        return path, tuple(overrides)
-    absolute = str(root / path)
-    value = absolute if re.fullmatch(r"[\w./-]+", absolute) else json.dumps(absolute)
-    return absolute, (*overrides, f"cluster.storage_path={value}")
+def _storage(storage_path: str, target: Target) -> str:
+    """Where the run's checkpoints are, as this machine sees it; on another cluster only its config knows."""
+    return str(storage_folder(storage_path)) if target.is_local else storage_path

@@ -1,0 +1,19 @@
+import socket
+
+from steerline.orchestration.ports import RAY_WORKER_PORTS, free_ports, is_free
+
+
+def test_ports_are_free_all_different_and_outside_rays_worker_range() -> None:
+    ports = free_ports(20)
+    assert len(set(ports)) == 20
+    assert all(port not in RAY_WORKER_PORTS and is_free(port) for port in ports)
+
+
+def test_a_preferred_port_is_taken_when_free_and_replaced_when_not() -> None:
+    (wanted,) = free_ports(1)
+    assert free_ports(2, [wanted])[0] == wanted
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", wanted))
+        server.listen()
+        assert not is_free(wanted)
+        assert free_ports(1, [wanted])[0] != wanted

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from steerline.orchestration import processes
+from steerline.orchestration.processes import MARK, ProcessRecord
+
+# Prints once it is up, then waits to be ended.
+WAITS = "print('up', flush=True); import time; time.sleep(600)"
+DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAITS}"
+# Leaves a grandchild in a session of its own behind, with no parent to find it by.
+LEAVES = (
+    f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-S', '-c', {WAITS!r}], start_new_session=True);"
+    "print(p.pid, flush=True)"
+)
+
+
+def start(script: str, log: Path, mark: str) -> ProcessRecord:
+    return processes.start([sys.executable, "-S", "-c", script], {**os.environ, MARK: mark}, log)
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_started_process_writes_its_log_and_ends(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "server.log"
+    record = start(WAITS, log, "one")
+    until(lambda: log.read_text() == "up\n")
+    assert processes.find(record) is not None
+    assert os.getsid(record.pid) == record.pid
+    assert processes.end([record], "one") == []
+    assert processes.find(record) is None
+
+
+def test_a_process_that_ignores_the_request_is_killed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(processes, "_TERMINATE_WAIT_S", 0.1)
+    monkeypatch.setattr(processes, "_HELPERS_WAIT_S", 0.1)
+    log = tmp_path / "log"
+    record = start(DEAF, log, "deaf")
+    until(log.read_text)
+    assert processes.end([record], "deaf") == []
+    assert processes.find(record) is None
+
+
+def test_a_helper_that_left_the_tree_is_found_by_its_mark(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(processes, "_HELPERS_WAIT_S", 0.1)
+    log = tmp_path / "log"
+    record = start(LEAVES, log, "left")
+    until(lambda: log.read_text().endswith("up\n") and processes.find(record) is None)
+    helper = psutil.Process(int(log.read_text().split()[0]))
+    stranger = start(WAITS, tmp_path / "stranger.log", "stranger")
+    assert processes.end([record], "left") == []
+    assert not helper.is_running() or helper.status() == psutil.STATUS_ZOMBIE
+    assert processes.find(stranger) is not None
+    processes.end([stranger], "stranger")
+
+
+def test_a_recycled_pid_is_left_alone(tmp_path: Path) -> None:
+    record = start(WAITS, tmp_path / "log", "now")
+    earlier = replace(record, created=record.created - 60)
+    assert processes.find(earlier) is None
+    assert processes.end([earlier], "then") == []
+    assert processes.find(record) is not None
+    processes.end([record], "now")

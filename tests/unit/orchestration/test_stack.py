@@ -1,0 +1,143 @@
+"""The stack's life with two small web servers in place of Ray and MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from steerline.errors import StackError
+from steerline.orchestration import processes
+from steerline.orchestration import stack as stacks
+from steerline.orchestration.stack import Stack
+
+SERVER = """
+import http.server, os, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(os.environ["PATH"].encode())
+    def log_message(self, *args): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
+"""
+FAILS = "raise SystemExit('no room left')"
+
+
+def serve(port: int, script: str = SERVER) -> list[str]:
+    return [sys.executable, "-c", script, str(port)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stacks, "_ray_command", lambda stack, ports, cpus: serve(stack.dashboard_port))
+    monkeypatch.setattr(stacks, "_mlflow_command", lambda stack: serve(stack.mlflow_port))
+    yield tmp_path / "home"
+    stacks.down(tmp_path / "home")
+
+
+def environment_of(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
+
+
+def pids(stack: Stack) -> list[int]:
+    return [record.pid for record in stack.servers.values()]
+
+
+def test_up_starts_both_servers_once_and_down_ends_them(folder: Path) -> None:
+    said: list[str] = []
+    stack, started = stacks.up(folder, standard_ports=False, tell=said.append)
+    assert started
+    assert "ray is ready" in "\n".join(said)
+    assert "mlflow is ready" in "\n".join(said)
+    assert stacks.up(folder) == (stack, False)
+    assert stacks.running(folder) == stack
+    assert stacks.environment(folder)["MLFLOW_TRACKING_URI"] == stack.tracking_uri
+    assert stacks.down(folder)
+    assert stacks.running(folder) is None
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids(stack))
+    assert not stack.temporary.exists()
+    assert not stacks.down(folder)
+
+
+def test_state_and_token_are_this_users_alone(folder: Path) -> None:
+    stack, _ = stacks.up(folder, standard_ports=False)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(stack.token_path.stat().st_mode) == 0o600
+    assert stack.token_path.read_text() not in (folder / "stack.json").read_text()
+
+
+def test_a_second_folder_has_a_stack_of_its_own(folder: Path, tmp_path: Path) -> None:
+    first, _ = stacks.up(folder)
+    second, started = stacks.up(tmp_path / "second")
+    assert started
+    assert not {first.dashboard_port, first.mlflow_port, first.gcs_port} & {
+        second.dashboard_port,
+        second.mlflow_port,
+        second.gcs_port,
+    }
+    stacks.down(tmp_path / "second")
+    assert stacks.running(folder) == first
+
+
+def test_a_server_that_fails_takes_the_other_down_and_shows_its_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacks, "_mlflow_command", lambda stack: serve(stack.mlflow_port, FAILS))
+    with pytest.raises(StackError, match="mlflow ended while starting") as caught:
+        stacks.up(folder, standard_ports=False)
+    assert "no room left" in str(caught.value)
+    assert not (folder / "stack.json").exists()
+    assert not [p for p in psutil.process_iter() if str(folder) in environment_of(p).get("STEERLINE_HOME", "")]
+
+
+def test_half_a_stack_is_replaced(folder: Path) -> None:
+    stack, _ = stacks.up(folder, standard_ports=False)
+    os.kill(stack.servers["mlflow"].pid, signal.SIGKILL)
+    while processes.find(stack.servers["mlflow"]) is not None:
+        pass
+    assert stacks.running(folder) is None
+    fresh, started = stacks.up(folder, standard_ports=False)
+    assert started
+    assert processes.find(stack.servers["ray"]) is None
+    assert fresh.id != stack.id
+
+
+def test_clients_elsewhere_do_not_leak_into_the_servers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://elsewhere:8265")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "another cluster's")
+    stack, _ = stacks.up(folder, standard_ports=False)
+    inside = psutil.Process(stack.servers["ray"].pid).environ()
+    assert not {"RAY_ADDRESS", "RAY_AUTH_TOKEN"} & inside.keys()
+    assert inside["RAY_AUTH_TOKEN_PATH"] == str(stack.token_path)
+    assert inside["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+
+def test_without_a_stack_its_environment_is_an_error_that_says_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="no local stack") as caught:
+        stacks.environment(tmp_path)
+    assert caught.value.fix == "steerline up"
+
+
+def test_job_logs_survive_down(folder: Path) -> None:
+    stack, _ = stacks.up(folder, standard_ports=False)
+    logs = stack.temporary / "session_2026-01-01_00-00-00_000000_1" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "job-driver-run-a1.log").write_text("trained\n")
+    stacks.down(folder)
+    assert (folder / "logs" / "jobs" / "run-a1.log").read_text() == "trained\n"
+
+
+def test_the_state_file_reads_back_whole(folder: Path) -> None:
+    stack, _ = stacks.up(folder, standard_ports=False)
+    assert json.loads((folder / "stack.json").read_text())["servers"].keys() == {"ray", "mlflow"}
+    assert stacks.running(folder) == stack
