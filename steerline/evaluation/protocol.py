@@ -76,11 +76,15 @@ def _number_text(number: float | None) -> str:
 
 
 def first_letter(text: str) -> str:
-    """The first of A-E standing alone, as in "The answer is (C)."; empty if there is none.
+    """The letter A-E that a text answers with; empty if there is none.
 
-    The published protocol takes the first such character anywhere, which reads "Because" as B and "Answer" as A; only
-    where no letter stands alone does this function do the same for a text that starts with one, as in "C4".
+    The published protocol takes the first such character anywhere, which reads "Because" as B and "A train" as A. Here
+    the letter after the last "answer is" comes first, then the first one standing alone, then one that the text starts
+    with ("C4").
     """
+    named = re.findall(r"answer is:?\s*\(?([A-E])\b", text)
+    if named:
+        return str(named[-1])
     match = re.search(r"\b[A-E]\b", text) or re.match(r"\s*[A-E]", text)
     return match.group().strip() if match else ""
 

@@ -38,6 +38,7 @@ def test_protocol_follows_the_task(fmt: dict[str, Any], examples: list[Example],
     ("text", "letter"),
     [
         ("The answer is (C).", "C"),
+        ("A train takes 3 h, so B is wrong.\nThe final answer is: D", "D"),
         ("B", "B"),
         ("D) 12", "D"),
         ("C4", "C"),
@@ -47,7 +48,7 @@ def test_protocol_follows_the_task(fmt: dict[str, Any], examples: list[Example],
         ("", ""),
     ],
 )
-def test_first_letter_standing_alone(text: str, letter: str) -> None:
+def test_first_letter_named_as_the_answer_or_standing_alone(text: str, letter: str) -> None:
     assert first_letter(text) == letter
 
 

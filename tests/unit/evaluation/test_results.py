@@ -85,3 +85,10 @@ def test_an_unknown_task_is_answered_with_the_known_ones() -> None:
     with pytest.raises(EvaluationError, match="no such task") as caught:
         result(task("a", [1])).task("b")
     assert caught.value.expected == "a"
+
+
+def test_merge_refuses_one_worker_twice() -> None:
+    whole = result(task("a", [1, 0]))
+    with pytest.raises(EvaluationError) as caught:
+        merge([whole, whole])
+    assert caught.value.got == "missing items none; doubled items 0, 1"
