@@ -162,7 +162,9 @@ class Graph:
         derived = [m for m in siblings if any(r in (model.name, reference) for _, r in _parents(m.tags))]
         links: list[Link] = [("", _model_entity(m)) for m in derived]
         versions = self._client.search_model_versions(f"run_id = '{model.source_run_id}'")
-        links += [("", _version_entity(version)) for version in versions if version.source == reference]
+        # A search leaves the aliases out; reading a version by itself gives them.
+        known = [self._client.get_model_version(v.name, v.version) for v in versions if v.source == reference]
+        links += [("", _version_entity(version)) for version in known]
         return [*links, *self._runs_derived_from(reference)]
 
     def _runs_derived_from(self, reference: str) -> list[Link]:

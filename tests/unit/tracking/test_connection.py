@@ -71,7 +71,7 @@ def test_other_errors_are_nobodys_business() -> None:
 
 def test_a_closed_port_is_noticed_at_once_and_as_unavailable() -> None:
     client = connect(URI)
-    with pytest.raises(Exception, match="ConnectionError|refused") as caught:
+    with pytest.raises(Exception, match="failed with exception") as caught:
         client.get_run("0" * 32)
     assert isinstance(sort_out(caught.value), Unavailable)
 

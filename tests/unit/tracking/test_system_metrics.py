@@ -32,10 +32,12 @@ def test_readings_are_recorded_at_the_seconds_since_the_run_began(tmp_path: Path
         return float(value)
 
     run = replace(RUN, start_ms=900_000)
-    with Recorder(run, tmp_path, backend=backend, buffer_s=0.01) as recorder:
-        with SystemMonitor(recorder, 0.001, disk=tmp_path, seconds=seconds) as monitor:
-            assert ticked.wait(20)
-            sample = monitor.sample()
+    with (
+        Recorder(run, tmp_path, backend=backend, buffer_s=0.01) as recorder,
+        SystemMonitor(recorder, 0.001, disk=tmp_path, seconds=seconds) as monitor,
+    ):
+        assert ticked.wait(20)
+        sample = monitor.sample()
     steps = [step for step, _ in backend.history("system/cpu_utilization_percentage")]
     assert steps[:2] == [100, 110]
     assert 0.0 < sample["system_memory_usage_percentage"] <= 100.0
