@@ -65,11 +65,9 @@ class Workers:
         dist.all_gather_object(values, value)
         return values
 
-    def agree(self, error: SteerlineError | None = None) -> None:
-        """Raise on every worker the first error that any worker brings; return when none does.
+    def first_error(self, error: SteerlineError | None) -> SteerlineError | None:
+        """The error of the lowest rank that brings one, on every worker; None when none does.
 
         A user's error on one worker would otherwise leave the others waiting in a collective.
         """
-        for found in self.gather(error):
-            if found is not None:
-                raise found
+        return next((found for found in self.gather(error) if found is not None), None)
