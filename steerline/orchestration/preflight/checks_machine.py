@@ -1,0 +1,86 @@
+"""The machine: storage, disk, compiler."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from steerline.orchestration.preflight.core import Finding, Scene, failure, gib, warning
+from steerline.orchestration.preflight.memory import checkpoint_bytes, export_bytes
+
+
+def storage(scene: Scene) -> Iterator[Finding]:
+    """Checkpoints can be written."""
+    path = scene.spec.cluster.storage_path
+    if "://" in path:
+        yield failure(
+            "checkpoints are written through the file system",
+            path="cluster.storage_path",
+            got=path,
+            expected="a folder; mount object storage, or a volume that all nodes share",
+        )
+        return
+    nearest = _nearest_that_exists(path)
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        what = "is not a folder" if not nearest.is_dir() else "cannot be written"
+        yield failure(f"{nearest} {what}", path="cluster.storage_path", got=path, fix="name another folder")
+
+
+def disk(scene: Scene) -> Iterator[Finding]:
+    """Checkpoints and the export find room."""
+    spec, model = scene.spec, scene.model
+    total, trained = model.num_parameters, model.num_trained(spec.model.lora)
+    if total is None or trained is None or "://" in spec.cluster.storage_path:
+        return
+    # One more than is kept: the new one is complete before the oldest goes.
+    copies = spec.training.keep_checkpoints + 1
+    each = checkpoint_bytes(total, trained, training=spec.training)
+    needed = copies * each + export_bytes(total, training=spec.training)
+    free = shutil.disk_usage(_nearest_that_exists(spec.cluster.storage_path)).free
+    if needed > free:
+        yield failure(
+            "the disk has no room for the checkpoints",
+            path="cluster.storage_path",
+            got=f"{gib(free)} free",
+            expected=f"{gib(needed)}: {copies} checkpoints of {gib(each)} and the exported model",
+            fix="name a folder on a larger disk, or lower `training.keep_checkpoints`",
+        )
+
+
+def _nearest_that_exists(path: str) -> Path:
+    absolute = Path(path).expanduser().absolute()
+    return next(folder for folder in (absolute, *absolute.parents) if folder.exists())
+
+
+def compiler(scene: Scene) -> Iterator[Finding]:
+    """DeepSpeed builds its communication operator when it starts on CPU."""
+    if scene.spec.cluster.use_gpu:
+        return
+    search = scene.environment.get("PATH", os.defpath)
+    command = scene.environment.get("CXX", "c++")
+    if shutil.which(command, path=search) is None:
+        yield failure(
+            "there is no C++ compiler, and DeepSpeed builds an operator on CPU",
+            got=f"no `{command}` on the PATH",
+            fix="`apt install g++`, or set CXX",
+        )
+    # The console script of the ninja package lies beside the interpreter, which need not be on the PATH here.
+    if shutil.which("ninja", path=os.pathsep.join([search, str(Path(sys.executable).parent)])) is None:
+        yield failure("there is no ninja, and DeepSpeed builds an operator on CPU", fix="`pip install ninja`")
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    if not headers.is_file():
+        yield failure(
+            "Python's C headers are missing, and DeepSpeed builds an operator on CPU",
+            got=f"no {headers}",
+            fix="`apt install python3-dev`",
+        )
+
+
+def gpu(scene: Scene) -> Iterator[Finding]:
+    """A GPU, where no cluster says whether there is one."""
+    if scene.spec.cluster.use_gpu and scene.cluster is None and shutil.which("nvidia-smi") is None:
+        yield warning("no NVIDIA GPU was found on this machine", path="cluster.use_gpu", got="no `nvidia-smi`")

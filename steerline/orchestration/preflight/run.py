@@ -1,0 +1,68 @@
+"""Everything that is looked at before a job runs: the same list for `steerline validate`, `submit` and the job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from steerline.config.finetune import FinetuneSpec
+from steerline.orchestration.preflight import (
+    checks_cluster,
+    checks_data,
+    checks_job,
+    checks_machine,
+    checks_model,
+    checks_tracking,
+)
+from steerline.orchestration.preflight.core import Check, Report, Scene
+from steerline.orchestration.preflight.resources import ClusterResources
+
+CHECKS: tuple[Check, ...] = (
+    Check("batch", checks_job.batch, "job"),
+    Check("schedule", checks_job.schedule, "job"),
+    Check("steering", checks_job.steering, "job"),
+    Check("no-effect", checks_job.effect, "job"),
+    Check("leakage", checks_job.leakage, "job"),
+    Check("remote-code", checks_job.trust, "job"),
+    Check("attention", checks_model.attention, "job"),
+    Check("length", checks_model.length, "job"),
+    Check("model", checks_model.source, "machine"),
+    Check("attention-package", checks_model.attention_package, "machine"),
+    Check("data", checks_data.sources, "machine"),
+    Check("columns", checks_data.templates, "machine"),
+    Check("workers", checks_cluster.capacity, "job"),
+    Check("memory", checks_cluster.memory, "job"),
+    Check("gpus", checks_cluster.gpus, "job"),
+    Check("shared-storage", checks_cluster.shared_storage, "job"),
+    Check("storage", checks_machine.storage, "machine"),
+    Check("disk", checks_machine.disk, "machine"),
+    Check("compiler", checks_machine.compiler, "machine"),
+    Check("gpu-here", checks_machine.gpu, "machine"),
+    Check("tracking", checks_tracking.server, "machine"),
+)
+
+
+def preflight(
+    spec: FinetuneSpec,
+    *,
+    cluster: ClusterResources | None,
+    elsewhere: bool = False,
+    provenance: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Report:
+    """Look at everything that can be known before a job runs. Takes no longer than the tracking server's time-out.
+
+    Args:
+        spec: the job.
+        cluster: the nodes; None when they are not known.
+        elsewhere: the job will run on other machines than this one, so files, compiler and servers that are missing
+            here are warnings; the job looks for them again where it runs.
+        provenance: where each leaf of the config was written, for the messages (`Loaded.provenance`).
+        environment: the environment that the job will have; None takes this process's.
+    """
+    scene = Scene(spec, cluster, provenance or {}, os.environ if environment is None else environment)
+    findings = [finding for check in CHECKS for finding in check.findings(scene, elsewhere=elsewhere)]
+    return Report(
+        problems=tuple(finding for finding in findings if finding.fatal),
+        warnings=tuple(finding for finding in findings if not finding.fatal),
+    )
