@@ -27,7 +27,7 @@ from steerline.orchestration.ports import HOST, free_ports
 from steerline.orchestration.processes import MARK, ProcessRecord
 
 _STATE_FILE = "stack.json"
-_STANDARD_PORTS = (8265, 5000)
+STANDARD_PORTS = (8265, 5000)
 _OBJECT_STORE_BYTES = 200 * 2**20
 # A driver that is stopped saves a checkpoint first; Ray's own default of 3 s is too short for that.
 STOP_WAIT_S = 60
@@ -160,7 +160,7 @@ def environment(state_dir: Path | str | None = None) -> dict[str, str]:
 
 
 def _start(folder: Path, num_cpus: int | None, standard_ports: bool, tell: Tell) -> Stack:
-    dashboard, mlflow, gcs, *ray_ports = free_ports(9, _STANDARD_PORTS if standard_ports else ())
+    dashboard, mlflow, gcs, *ray_ports = free_ports(9, STANDARD_PORTS if standard_ports else ())
     stack = Stack(
         id=uuid.uuid4().hex,
         folder=folder,

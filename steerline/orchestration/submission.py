@@ -14,6 +14,7 @@ from steerline.config.load import Loaded, load
 from steerline.config.render import identity_hash, run_name
 from steerline.errors import SubmitError
 from steerline.home import storage_folder
+from steerline.orchestration.check import check
 from steerline.orchestration.cluster import Cluster, Job
 from steerline.orchestration.ledger import Attempt, Ledger, State
 from steerline.orchestration.package import Package, entrypoint, find_root, inside, job_variables
@@ -21,6 +22,7 @@ from steerline.orchestration.runs import refresh
 from steerline.orchestration.target import Target, locate
 
 Check = Callable[[Loaded, Target], Sequence[str]]
+"""Raises `PreflightError`, or returns warnings."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def submit(
     path: Path,
     overrides: Sequence[str] = (),
     *,
-    check: Check,
+    check: Check = check,
     address: str | None = None,
     force: bool = False,
     ledger: Ledger | None = None,
@@ -47,7 +49,7 @@ def submit(
     Args:
         path: the config file, inside the repository that travels with the job.
         overrides: `a.b=c` settings.
-        check: judges the config before anything is sent, raises `PreflightError`, returns warnings.
+        check: judges the config before anything is sent; preflight, unless something else is asked for.
         address: the cluster; none takes the environment's, then the running local stack.
         force: also when an earlier attempt's cluster does not answer, so that it may still be going.
         ledger: where the attempt is written down; none takes this machine's.
@@ -97,7 +99,7 @@ def resume(
     reference: str,
     overrides: Sequence[str] = (),
     *,
-    check: Check,
+    check: Check = check,
     address: str | None = None,
     force: bool = False,
     ledger: Ledger | None = None,

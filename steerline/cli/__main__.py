@@ -1,0 +1,5 @@
+"""`python -m steerline.cli`."""
+
+from steerline.cli.app import main
+
+main()

@@ -1,0 +1,64 @@
+"""The command line's root: its commands, what is common to all of them, and how errors leave the process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from steerline import __version__
+from steerline.cli import configs, host, jobs, results
+from steerline.errors import SteerlineError
+
+TRACEBACK_VARIABLE = "STEERLINE_TRACEBACK"
+# What a shell reports for a program that Ctrl-C ended.
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="steerline",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with [b]steerline up[/b], then [b]steerline validate FILE[/b] and [b]steerline submit FILE[/b].",
+)
+configs.register(app)
+jobs.register(app)
+results.register(app)
+host.register(app)
+
+
+def main() -> None:
+    """Run the command line. An error that a user can mend is one message and its exit code, without a traceback."""
+    try:
+        app()
+    except SteerlineError as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"steerline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help=f"Show the traceback of an error ({TRACEBACK_VARIABLE}=1 does too).")
+    ] = False,
+) -> None:
+    """Steer, train, probe and serve language models on a Ray cluster, with every artefact tracked in MLflow."""
+    if traceback:
+        os.environ[TRACEBACK_VARIABLE] = "1"

@@ -1,0 +1,136 @@
+"""Commands about a config file: validate, preview, schema."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steerline.cli.options import ConfigFile, Sets
+
+if TYPE_CHECKING:
+    from steerline.config.finetune import FinetuneSpec
+    from steerline.config.load import Loaded
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (validate, preview, schema):
+        app.command(rich_help_panel="Configs")(command)
+
+
+def validate(
+    file: ConfigFile,
+    sets: Sets = [],  # noqa: B006  typer copies it
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print only the resolved config, as JSON.")] = False,
+    provenance: Annotated[bool, typer.Option("--provenance", help="Also print where each setting comes from.")] = False,
+) -> None:
+    """Check a config as submission would, without submitting it.
+
+    Shows the run's name and the arithmetic of its batch. All problems are listed at once; the exit code is 2 when the
+    config cannot be read and 3 when it could not run.
+
+    Examples:
+
+        steerline validate jobs/configs/infosteer_smollm2.yaml
+
+        steerline validate jobs/configs/sft_smollm2.yaml --set training.num_steps=10 --set cluster.num_workers=2
+
+        steerline validate jobs/configs/sft_smollm2.yaml --resolved | jq .objective
+    """
+    from steerline.config.load import load
+    from steerline.config.render import resolved_json, run_name
+
+    loaded = load(file, sets)
+    if resolved:
+        typer.echo(resolved_json(loaded.spec), nl=False)
+        return
+    from steerline.cli.terminal import err, grid, out, warn, working
+    from steerline.orchestration.check import look, reachable
+
+    with working("looking at the cluster, the model and the data"):
+        target = reachable()
+        report = look(loaded, target)
+    out.print(grid(_summary(loaded, target.address if target else "this machine; no cluster is up")))
+    if provenance:
+        out.print(grid(sorted(loaded.provenance.items())))
+    for finding in report.warnings:
+        warn(str(finding.problem))
+    report.raise_for_problems(run_name(loaded.spec))
+    err.print("[green]ready to submit[/green]")
+
+
+def preview(
+    file: ConfigFile,
+    sets: Sets = [],  # noqa: B006
+    rows: Annotated[int, typer.Option(min=1, help="Training rows to show.")] = 4,
+    heldout: Annotated[bool, typer.Option("--heldout", help="Show held-out rows instead.")] = False,
+) -> None:
+    """Show what a model would be trained on: decoded rows with the tokens that carry the loss, packing and lengths.
+
+    Tokens that carry the loss are marked by colour in a terminal, and by [[ ]] elsewhere.
+
+    Examples:
+
+        steerline preview jobs/configs/sft_smollm2.yaml
+
+        steerline preview jobs/configs/sft_smollm2.yaml --rows 8 --set data.packing=true
+    """
+    from steerline.cli.preview import show
+    from steerline.cli.terminal import out, working
+    from steerline.config.load import load
+    from steerline.data.dataset import build
+    from steerline.errors import DataError
+    from steerline.models.load import load_tokenizer
+
+    spec = load(file, sets).spec
+    sources = spec.data.heldout if heldout else spec.data.train
+    if not sources:
+        raise DataError("the config names no held-out data", where=str(file), fix="add `data.heldout`")
+    with working("reading the data") as tell:
+        tokenizer = load_tokenizer(spec.model)
+        tell("turning examples into tokens")
+        dataset = build(sources, spec.data, tokenizer, spec.seed)
+    show(dataset, tokenizer, out, num_rows=rows, capacity=spec.data.max_length_tokens)
+
+
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="The kind of job, e.g. finetune.")] = "finetune",
+) -> None:
+    """Print the JSON schema of a job's config, for editors and other programs.
+
+    Example:
+
+        steerline schema finetune > finetune.schema.json
+    """
+    from steerline.config.render import json_schema
+
+    typer.echo(json.dumps(json_schema(kind), indent=2))
+
+
+def _summary(loaded: Loaded, judged_against: str) -> list[tuple[str, str]]:
+    from steerline.config.render import identity_hash, run_name
+
+    spec = loaded.spec
+    return [
+        ("run", run_name(spec)),
+        ("identity", identity_hash(spec)),
+        ("layers", " < ".join(map(str, loaded.layers))),
+        ("batch", batch_arithmetic(spec)),
+        (
+            "length",
+            f"{spec.training.num_steps} steps" if spec.training.num_steps else f"{spec.training.num_epochs:g} epochs",
+        ),
+        ("judged for", judged_against),
+    ]
+
+
+def batch_arithmetic(spec: FinetuneSpec) -> str:
+    """How a batch is made of micro batches, or that it cannot be."""
+    batch, micro, workers = spec.training.global_batch_size, spec.training.micro_batch_size, spec.cluster.num_workers
+    accumulation, left = divmod(batch, micro * workers)
+    parts = f"{workers} worker{'s' * (workers > 1)} x {micro} rows"
+    if left:
+        return f"{batch} rows are no multiple of {parts}"
+    return f"{batch} rows = {accumulation} accumulation step{'s' * (accumulation > 1)} x {parts}"

@@ -1,0 +1,95 @@
+"""Commands about this machine: doctor, up, down."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (up, down, doctor):
+        app.command(rich_help_panel="This machine")(command)
+
+
+def up(
+    num_cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that Ray may hand out; otherwise all.")] = None,
+    exports: Annotated[bool, typer.Option("--exports", help="Print only shell exports, for `eval`.")] = False,
+) -> None:
+    """Start a local Ray head and MLflow server on loopback, with token authentication, unless they run already.
+
+    Their state is in $STEERLINE_HOME, otherwise in .steerline of this folder.
+
+    Examples:
+
+        steerline up
+
+        eval "$(steerline up --exports)"   # then plain `ray job submit` and MLflow clients find the servers
+    """
+    from steerline.cli.terminal import grid, out, say, working
+    from steerline.orchestration import stack as stacks
+
+    with working("starting Ray and MLflow") as tell:
+        stack, started = stacks.up(num_cpus=num_cpus, tell=tell)
+    lines = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in stack.environment().items())
+    if exports:
+        typer.echo(lines)
+        return
+    say("started" if started else "already running")
+    out.print(grid([("dashboard", stack.address), ("MLflow", stack.tracking_uri), ("token", str(stack.token_path))]))
+    say('\n`steerline` commands in this folder find both. Other programs: eval "$(steerline up --exports)"')
+    say("`steerline down` stops both; runs and their records stay")
+
+
+def down() -> None:
+    """Stop the Ray head and the MLflow server that `steerline up` started here, and nothing else.
+
+    Running jobs end with the head; `steerline resume` goes on with them later.
+
+    Example:
+
+        steerline down
+    """
+    from steerline.cli.terminal import say, working
+    from steerline.orchestration import stack as stacks
+
+    with working("stopping Ray and MLflow") as tell:
+        stopped = stacks.down(tell=tell)
+    say("stopped" if stopped else "nothing was running")
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    packaged: Annotated[
+        bool, typer.Option("--packaged", help="List the models and data sets that registry packages carry.")
+    ] = False,
+) -> None:
+    """Look at what this machine needs and lacks, and say how to mend it. The exit code is 1 when something is missing.
+
+    Examples:
+
+        steerline doctor
+
+        steerline doctor --packaged
+    """
+    from steerline import doctor as doctors
+    from steerline.cli.terminal import out, working
+
+    if packaged:
+        rows = doctors.packaged()
+        if as_json:
+            typer.echo(json.dumps([row.__dict__ for row in rows], indent=2))
+        else:
+            out.print(doctors.packaged_table(rows))
+        return
+    with working("examining"):
+        findings = doctors.examine()
+    if as_json:
+        typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
+    else:
+        out.print(doctors.findings_table(findings))
+    if any(finding.missing for finding in findings):
+        raise typer.Exit(1)
