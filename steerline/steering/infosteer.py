@@ -93,7 +93,13 @@ def num_edited(fraction: float, num_keys: int) -> int:
     """
     if not (math.isfinite(fraction) and 0 < fraction <= 1):
         raise SteeringError("the fraction of edited keys is out of range", got=fraction, expected="0 < fraction <= 1")
-    return max(1, math.floor(Fraction(repr(float(fraction))) * num_keys))
+    count: int = _floor_of_product(fraction, num_keys)
+    return max(1, count)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # compilers know no fractions
+def _floor_of_product(fraction: float, num_keys: int) -> int:
+    return math.floor(Fraction(repr(float(fraction))) * num_keys)
 
 
 def _num_keys(keys: Tensor) -> int:

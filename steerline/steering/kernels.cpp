@@ -90,40 +90,50 @@ inline int32_t ordered(float x) {
   return x != x ? std::numeric_limits<int32_t>::max() : monotone;
 }
 
-// Low bits that are the same for all values of a type carry no order.
-inline int32_t order_shift(const float*) { return 0; }
-inline int32_t order_shift(const BFloat16*) { return 16; }
+// The rank of a key: as narrow as its type allows, since the search below is bound by vector width.
+inline int32_t rank_of(float x, const float*) { return ordered(x); }
+inline int16_t rank_of(float x, const BFloat16*) { return static_cast<int16_t>(ordered(x) >> 16); }
 
-inline int64_t count_up_to(const int32_t* ranks, int64_t width, int32_t limit) {
-  int32_t count = 0;
+template <typename R>
+int64_t count_up_to(const R* ranks, int64_t width, R limit) {
+  constexpr int64_t CHUNK = 16384;  // a count of so many still fits 16 bits
+  int64_t total = 0;
+  for (int64_t start = 0; start < width; start += CHUNK) {
+    const int64_t size = width - start < CHUNK ? width - start : CHUNK;
+    R count = 0;
 #pragma omp simd reduction(+ : count)
-  for (int64_t j = 0; j < width; ++j) count += ranks[j] <= limit ? 1 : 0;
-  return count;
+    for (int64_t j = 0; j < size; ++j) count += ranks[start + j] <= limit ? 1 : 0;
+    total += count;
+  }
+  return total;
 }
 
 // The n-th smallest rank, found by bisection: each turn is one vectorised count, whatever n is.
-inline int32_t nth_smallest(const int32_t* ranks, int64_t width, int64_t n) {
-  int32_t low = ranks[0];
-  int32_t high = ranks[0];
+template <typename R>
+R nth_smallest(const R* ranks, int64_t width, int64_t n) {
+  R low = ranks[0];
+  R high = ranks[0];
 #pragma omp simd reduction(min : low) reduction(max : high)
   for (int64_t j = 0; j < width; ++j) {
     low = ranks[j] < low ? ranks[j] : low;
     high = ranks[j] > high ? ranks[j] : high;
   }
   while (low < high) {
-    const int32_t middle = static_cast<int32_t>(low + (static_cast<int64_t>(high) - low) / 2);
+    const R middle = static_cast<R>(low + (static_cast<int64_t>(high) - low) / 2);
     if (count_up_to(ranks, width, middle) >= n) {
       high = middle;
     } else {
-      low = middle + 1;
+      low = static_cast<R>(middle + 1);
     }
   }
   return low;
 }
 
 // Indices, ascending, of the n smallest ranks; ties at the border go to the lowest index.
-inline void collect(const int32_t* ranks, int64_t width, int64_t n, int32_t limit, int32_t* indices) {
-  int64_t ties = n - (limit == std::numeric_limits<int32_t>::min() ? 0 : count_up_to(ranks, width, limit - 1));
+template <typename R>
+void collect(const R* ranks, int64_t width, int64_t n, R limit, int32_t* indices) {
+  const bool least = limit == std::numeric_limits<R>::min();
+  int64_t ties = n - (least ? 0 : count_up_to(ranks, width, static_cast<R>(limit - 1)));
   constexpr int64_t BLOCK = 64;
   int64_t taken = 0;
   for (int64_t start = 0; start < width && taken < n; start += BLOCK) {
@@ -139,18 +149,18 @@ inline void collect(const int32_t* ranks, int64_t width, int64_t n, int32_t limi
 template <typename T>
 void select_rows(const T* keys, int64_t rows, int64_t width, int64_t n, bool magnitude, bool largest,
                  int32_t* indices, int threads) {
+  using R = decltype(rank_of(0.0f, keys));
 #pragma omp parallel num_threads(threads)
   {
-    std::vector<int32_t> ranks(static_cast<size_t>(width));
-    int32_t* const r = ranks.data();
-    const int32_t shift = order_shift(keys);
+    std::vector<R> ranks(static_cast<size_t>(width));
+    R* const r = ranks.data();
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < rows; ++i) {
       const T* const row = keys + i * width;
 #pragma omp simd
       for (int64_t j = 0; j < width; ++j) {
         const float x = magnitude ? std::fabs(widen(row[j])) : widen(row[j]);
-        r[j] = ordered(largest ? -x : x) >> shift;
+        r[j] = rank_of(largest ? -x : x, row);
       }
       collect(r, width, n, nth_smallest(r, width, n), indices + i * n);
     }
