@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from steerline.models.buffers import buffers_kept
 from steerline.models.byte_tokenizer import VOCAB_SIZE, byte_tokenizer
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ def tiny_model(
         torch.manual_seed(seed)
         model = auto.from_config(config, dtype=torch.float32, attn_implementation=kernel)
         _widen(model)
-    model = model.to(dtype)
+    # As `from_pretrained` gives it: rotary frequencies stay in fp32.
+    with buffers_kept(model):
+        model.to(dtype)
     model.eval()
     return model
 

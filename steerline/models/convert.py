@@ -35,7 +35,7 @@ def file_folder(path: Path) -> Path:
     return _folder(path.stem, f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}")
 
 
-def convert_once(source: Callable[[], Path], folder: Path, origin: Mapping[str, str | None]) -> None:
+def convert_once(source: Callable[[], Path], folder: Path, origin: Mapping[str, str]) -> None:
     """Make `folder` from the file that `source` yields, unless it is there.
 
     It appears under its name only when complete; processes that ask at once wait for the one that does the work.
@@ -43,7 +43,7 @@ def convert_once(source: Callable[[], Path], folder: Path, origin: Mapping[str, 
     Args:
         source: called only where the work is to be done (it may download).
         folder: from `packaged_folder` or `file_folder`.
-        origin: written beside the weights.
+        origin: written beside the weights; its licence, where given, wins over the file's own.
 
     Raises:
         ModelError: the file is neither GGUF nor a llama2.c checkpoint, or is damaged.
@@ -58,8 +58,8 @@ def convert_once(source: Callable[[], Path], folder: Path, origin: Mapping[str, 
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".convert-"))
         try:
             with quiet_bars():
-                _converter(path)(path, scratch)
-            (scratch / SOURCE_FILE).write_text(json.dumps(dict(origin), indent=2) + "\n")
+                licence = _converter(path)(path, scratch)
+            (scratch / SOURCE_FILE).write_text(json.dumps({"licence": licence, **origin}, indent=2) + "\n")
             scratch.chmod(0o755)
             scratch.rename(folder)
         except BaseException:
@@ -67,7 +67,7 @@ def convert_once(source: Callable[[], Path], folder: Path, origin: Mapping[str, 
             raise
 
 
-def _converter(path: Path) -> Callable[[Path, Path], None]:
+def _converter(path: Path) -> Callable[[Path, Path], str | None]:
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(gguf_file.MAGIC):

@@ -1,4 +1,4 @@
-"""What is known of a model without loading it: from its config and the headers of its weights, where they are at hand."""
+"""What is known of a model without loading it: from its config and its weights' headers, where they are at hand."""
 
 from __future__ import annotations
 

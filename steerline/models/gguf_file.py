@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ def read_header(path: Path) -> GgufHeader:
 
     try:
         reader = GGUFReader(path)
-    except (ValueError, IndexError, OSError) as error:
+    except (ValueError, IndexError, OSError, struct.error) as error:
         raise ModelError("the GGUF file cannot be read", where=str(path), got=error) from error
 
     def field(name: str) -> Any:
@@ -52,8 +54,11 @@ def read_header(path: Path) -> GgufHeader:
     )
 
 
-def convert(source: Path, folder: Path) -> None:
+def convert(source: Path, folder: Path) -> str | None:
     """Write safetensors, config and tokenizer into `folder`, in fp32, which holds every dequantised value exactly.
+
+    Returns:
+        The licence that the file names.
 
     Raises:
         ModelError: the file is damaged or of an architecture that Transformers cannot read from GGUF.
@@ -67,7 +72,7 @@ def convert(source: Path, folder: Path) -> None:
         quantized = AutoModelForCausalLM.from_pretrained(
             **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
         )
-    except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError, struct.error) as error:
         raise ModelError(
             "the GGUF file cannot be turned into a Transformers model",
             where=str(source),
@@ -86,3 +91,24 @@ def convert(source: Path, folder: Path) -> None:
     model.generation_config = quantized.generation_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _drop_foreign_tokens(folder, model.get_input_embeddings().num_embeddings)
+    return read_header(source).licence
+
+
+def _drop_foreign_tokens(folder: Path, vocab_size: int) -> None:
+    """Remove tokens that the file does not hold: Transformers gives every byte-level GGUF tokenizer GPT-2's
+    `<|endoftext|>` as unknown token, for which other models have no embedding."""
+    path, config_path = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    tokenizer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    foreign = {token["content"] for token in tokenizer["added_tokens"] if token["id"] >= vocab_size}
+    if not foreign:
+        return
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] not in foreign]
+    if tokenizer["model"].get("unk_token") in foreign:
+        tokenizer["model"]["unk_token"] = None
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
+    kept = {key: value for key, value in config.items() if not (isinstance(value, str) and value in foreign)}
+    # With the class named, loading would add its default unknown token again.
+    kept["tokenizer_class"] = "PreTrainedTokenizerFast"
+    config_path.write_text(json.dumps(kept, ensure_ascii=False, indent=2), encoding="utf-8")

@@ -67,7 +67,7 @@ class Header:
 
 
 def convert(source: Path, folder: Path) -> None:
-    """Write the checkpoint as safetensors, config and tokenizer into `folder`.
+    """Write the checkpoint as safetensors, config and tokenizer into `folder`. The format names no licence.
 
     Raises:
         ModelError: the file is not a llama2.c checkpoint followed by its tokenizer.

