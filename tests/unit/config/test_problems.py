@@ -33,7 +33,7 @@ def test_all_problems_of_all_layers_come_at_once_each_with_its_place(tmp_path: P
         "objective:\n"  # 7
         "  steering:\n"  # 8
         "    boost: {layers: [0, -1], strength: -1}\n"  # 9
-        "zero: {offload_optimizer: true, raw: {optimizer: {}}}\n"  # 10
+        "zero: {offload_optimizer: true, raw: {optimizer: {}, zero_optimization: {stage: 1}}}\n"  # 10
         "seed: 1\n"  # 11
         "seed: 2\n",  # 12
     )
