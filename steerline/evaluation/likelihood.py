@@ -3,15 +3,14 @@
 score of an option = sum over its answer tokens of ln p(token | prompt, earlier answer tokens), in nats, divided by 1,
 by its number of answer tokens, or by its number of UTF-8 bytes.
 
-Only the positions that are read reach the language-model head: a hook gathers them before it, so a pass never makes
-[B, T, V] logits.
+Only the positions that are read reach the language-model head (`gathered_head`), so a pass never makes [B, T, V]
+logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from steerline.data.examples import Example
 from steerline.errors import EvaluationError
 from steerline.evaluation.encoding import Option, Row, batches, encode_options, flat_rows, tree_row
+from steerline.evaluation.gathered_head import gathered_head
 from steerline.evaluation.model_facts import check_length, device_of, supports_branches
 from steerline.models.anatomy import transformers_model
 
@@ -94,9 +94,10 @@ def _sum_log_probabilities(
 ) -> list[NDArray[np.float64]]:
     sums = [np.zeros(len(options)) for options in encoded]
     waiting = np.bincount([row.item for row in rows], minlength=len(encoded))
-    with _gathered_head(model) as forward:
+    _, inner = transformers_model(model)
+    with gathered_head(inner) as logits_at:
         for batch in batches(rows, batch_tokens, MAX_READS):
-            values = forward(batch)
+            values = _log_probabilities(logits_at, batch, device_of(model), inner.dtype)
             start = 0
             for row in batch:
                 np.add.at(sums[row.item], row.options, values[start : start + len(row.reads)])
@@ -106,45 +107,22 @@ def _sum_log_probabilities(
     return sums
 
 
-@contextmanager
-def _gathered_head(model: nn.Module) -> Iterator[Callable[[Sequence[Row]], NDArray[np.float64]]]:
-    """Inside, a function from rows to the log-probabilities of all their readings, one after the other [sum of N]."""
-    _, inner = transformers_model(model)
-    head = inner.get_output_embeddings()
-    if head is None or not inner.can_generate():
-        raise EvaluationError(
-            "likelihood needs a causal language model",
-            got=type(inner).__name__,
-            expected="a decoder with a language-model head",
-            fix="load the model for causal language modelling",
-        )
-    device = device_of(model)
-    reads: Tensor | None = None
-
-    def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden: Tensor = args[0]  # [B, T, D]
-        assert reads is not None
-        return (hidden.reshape(1, -1, hidden.shape[-1])[:, reads], *args[1:])
-
-    def forward(rows: Sequence[Row]) -> NDArray[np.float64]:
-        nonlocal reads
-        inputs, width = _inputs(rows, device, inner.dtype)
-        flat = np.concatenate([row.reads + i * width for i, row in enumerate(rows)])
-        # Options with one token of their own all read the trunk's last position.
-        unique, inverse = np.unique(flat, return_inverse=True)
-        reads = torch.from_numpy(unique).to(device)
-        logits: Tensor = inner(**inputs, use_cache=False).logits[0]  # [unique, V]
-        tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows])).to(device)
-        where = torch.from_numpy(inverse).to(device)
-        total = torch.logsumexp(logits.float(), dim=-1)
-        return (logits[where, tokens].float() - total[where]).cpu().numpy().astype(np.float64)
-
-    handle = head.register_forward_pre_hook(gather)
-    try:
-        with torch.no_grad():
-            yield forward
-    finally:
-        handle.remove()
+def _log_probabilities(
+    logits_at: Callable[[Mapping[str, Tensor], Tensor], Tensor],
+    rows: Sequence[Row],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> NDArray[np.float64]:
+    """The log-probabilities of all readings of the rows, one row after the other [sum of N]."""
+    inputs, width = _inputs(rows, device, dtype)
+    flat = np.concatenate([row.reads + i * width for i, row in enumerate(rows)])
+    # Options with one token of their own all read the trunk's last position.
+    unique, inverse = np.unique(flat, return_inverse=True)
+    logits = logits_at(inputs, torch.from_numpy(unique).to(device))  # [unique, V]
+    tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows])).to(device)
+    where = torch.from_numpy(inverse).to(device)
+    total = torch.logsumexp(logits, dim=-1)
+    return (logits[where, tokens] - total[where]).cpu().numpy().astype(np.float64)
 
 
 def _inputs(rows: Sequence[Row], device: torch.device, dtype: torch.dtype) -> tuple[dict[str, Tensor], int]:

@@ -62,11 +62,24 @@ def test_rows_longer_than_a_sliding_window_are_scored_apart(family: str) -> None
             assert scores == pytest.approx(by_full_forward(model, example), abs=2e-4)
 
 
-def test_bf16_agrees_with_the_plain_forward_to_its_own_precision() -> None:
-    model = tiny_model("llama", dtype=torch.bfloat16)
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_half_precision_logits_are_made_in_float32(family: str) -> None:
+    # The reference: the same bf16 body, its head (and Gemma 2's soft cap) in float32.
+    model = tiny_model(family, dtype=torch.bfloat16)
+    seen: list[torch.Tensor] = []
+    head = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
+    ids = encode_options([NUMBERED], TOKENIZER)[0][0].ids
     with torch.no_grad():
-        expected = by_full_forward(model, LONG)
-    assert score_options(model, TOKENIZER, [LONG])[0] == pytest.approx(expected, rel=0.02)
+        model(torch.from_numpy(ids[None, :-1]))
+    handle.remove()
+    logits = seen[0][0].float() @ head.weight.detach().float().T
+    cap = model.config.to_dict().get("final_logit_softcapping")
+    if cap:
+        logits = torch.tanh(logits / cap) * cap
+    expected = sum(float(logits[i].log_softmax(-1)[ids[i + 1]]) for i in range(len(ids) - 10, len(ids) - 1))
+    scores = score_options(model, TOKENIZER, [replace(NUMBERED, answer="solution1", label=0)])[0]
+    assert scores[0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_batch_size_does_not_change_scores() -> None:
