@@ -116,7 +116,8 @@ def test_a_checkpointed_backward_pass_sees_the_row_strengths_and_selection_of_it
 def test_a_forward_pass_under_other_conditions_before_a_checkpointed_backward_pass_is_refused() -> None:
     model, x = Ffns(), batch()
     with attach(model, BOTH, anatomy=model.anatomy()) as attachment:
-        out = checkpointed(model)(x)
+        with attachment.row_strengths(torch.tensor([0.0, 0.5, 1.0])):
+            out = checkpointed(model)(x)
         with attachment.row_strengths(torch.tensor([0.0, 1.0, 0.0])), torch.no_grad():
             model(x)
         with pytest.raises(SteeringError, match="other conditions"):
