@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from steerline.config.data import DatasetSpec
 from steerline.data.examples import Example
@@ -42,15 +44,13 @@ def load_all(specs: Sequence[DatasetSpec]) -> list[Example]:
         DataError: as `load_examples`.
     """
     examples: list[Example] = []
-    taken: set[str] = set()
+    names: Counter[str] = Counter()
     for spec in specs:
         loaded = load_examples(spec)
-        number = 1
-        while any(_numbered(example.id, number) in taken for example in loaded):
-            number += 1
-        if number > 1:
-            loaded = [_with_id(example, _numbered(example.id, number)) for example in loaded]
-        taken.update(example.id for example in loaded)
+        name = loaded[0].id.rpartition("/")[0]
+        names[name] += 1
+        if names[name] > 1:
+            loaded = [replace(example, id=_numbered(example.id, names[name])) for example in loaded]
         examples += loaded
     return examples
 
@@ -74,8 +74,4 @@ def digest(examples: Sequence[Example]) -> str:
 
 def _numbered(id_: str, number: int) -> str:
     name, _, index = id_.rpartition("/")
-    return id_ if number == 1 else f"{name}#{number}/{index}"
-
-
-def _with_id(example: Example, id_: str) -> Example:
-    return Example(id_, example.prompt, example.answer, example.choices, example.label, example.messages)
+    return f"{name}#{number}/{index}"

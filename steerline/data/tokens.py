@@ -143,11 +143,11 @@ def _encode_pairs(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBas
         elif whole[: len(prompt)] == prompt:
             pairs.append((prompt, whole[len(prompt) :]))
         else:
-            pairs.append((prompt, continuation(example, tokenizer, prompt, whole)))
+            pairs.append((prompt, _continuation(example, tokenizer, prompt, whole)))
     return pairs
 
 
-def continuation(
+def _continuation(
     example: Example, tokenizer: PreTrainedTokenizerBase, prompt: list[int], whole: list[int]
 ) -> list[int]:
     """The answer's tokens where a merge would cross the border.

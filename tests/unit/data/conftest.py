@@ -6,14 +6,13 @@ import hashlib
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+import datasets
 import pytest
 
 from steerline.config.archive import ArchiveSpec
-
-MakeArchive = Callable[..., ArchiveSpec]
 
 
 @pytest.fixture
@@ -21,6 +20,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache that `cache_dir()` points to."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("STEERLINE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for `datasets`."""
+    folder = tmp_path / "hub-cache"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
     return folder
 
 
