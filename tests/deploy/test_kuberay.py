@@ -28,9 +28,10 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
     """Unknown keys are errors, as the API server treats them, save where a CRD keeps unknown fields."""
     out: dict[str, Any] = {}
     for key, value in schema.items():
-        if isinstance(value, dict):
-            value = {name: strict(sub) for name, sub in value.items()} if key == "properties" else strict(value)
-        out[key] = value
+        if key == "properties":
+            out[key] = {name: strict(sub) for name, sub in value.items()}
+        else:
+            out[key] = strict(value) if isinstance(value, dict) else value
     if "properties" in out and "additionalProperties" not in out:
         out["additionalProperties"] = bool(out.get("x-kubernetes-preserve-unknown-fields"))
     if out.pop("x-kubernetes-int-or-string", False):

@@ -9,6 +9,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from steerline.home import storage_folder
 from steerline.orchestration.preflight.core import Finding, Scene, failure, gib, warning
 from steerline.orchestration.preflight.memory import checkpoint_bytes, export_bytes
 
@@ -52,7 +53,7 @@ def disk(scene: Scene) -> Iterator[Finding]:
 
 
 def _nearest_that_exists(path: str) -> Path:
-    absolute = Path(path).expanduser().absolute()
+    absolute = storage_folder(path)
     return next(folder for folder in (absolute, *absolute.parents) if folder.exists())
 
 

@@ -1,0 +1,47 @@
+"""All benchmarks, one after another, each in a process of its own: `make bench`."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+BENCHMARKS = {
+    "step": "step time and peak memory of each InfoSteer form against plain fine-tuning",
+    "loop": "the whole loop under Ray Train and ZeRO against a bare PyTorch loop, Hugging Face Trainer and TRL",
+    "packing": "effective tokens per second with packing against padding",
+    "startup": "submission to first optimiser step against the deepspeed launcher",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="\n".join(f"  {name:<10}{what}" for name, what in BENCHMARKS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", choices=BENCHMARKS, action="append", help="run this one (repeatable)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--repetitions", type=int, default=5, help="at least 5 for figures that are kept")
+    args = parser.parse_args()
+    failed = []
+    for name in args.only or BENCHMARKS:
+        print(f"== {name}: {BENCHMARKS[name]}", flush=True)
+        command = [
+            sys.executable,
+            "-m",
+            f"benchmarks.{name}",
+            "--device",
+            args.device,
+            "--repetitions",
+            str(args.repetitions),
+        ]
+        if subprocess.run(command, check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
