@@ -58,6 +58,7 @@ def verify_logits(
     device: torch.device | str = "cpu",
     prompts: Sequence[str] = PROMPTS,
     tolerance: float = 0.0,
+    trust_remote_code: bool = False,
 ) -> float:
     """Reload the export from disk and compare.
 
@@ -69,6 +70,7 @@ def verify_logits(
         device: where it ran.
         prompts: those of `expected`.
         tolerance: largest |difference| allowed; 0 asks for equal bits, which the same precision and device give.
+        trust_remote_code: run the code that the export brought from its base, where the config allowed it.
 
     Returns:
         The largest |difference| of a logit.
@@ -81,9 +83,13 @@ def verify_logits(
     check_manifest(folder)
     with quiet_bars():
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention, use_safetensors=True
+            folder,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
         ).to(device)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     reloaded = probe_logits(model, tokenizer, prompts)
     differences = []
     for prompt, before, after in zip(prompts, expected, reloaded, strict=True):
@@ -149,6 +155,7 @@ def verify_export(
 
 
 def merge_rounding(logits: Sequence[Tensor]) -> float:
+    """How far logits like these may move when an adapter is merged: 32 roundings of the largest one."""
     largest = max(float(rows.float().abs().max()) for rows in logits)
     return 32 * torch.finfo(logits[0].dtype).eps * largest
 
