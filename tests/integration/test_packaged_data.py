@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import pytest
 
@@ -36,6 +37,7 @@ _PUBLISHED = {
 }
 
 
+@lru_cache(maxsize=4)
 def _load(name: str) -> list[Example]:
     spec = {
         "source": {"kind": "packaged", "name": name},

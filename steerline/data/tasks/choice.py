@@ -120,8 +120,8 @@ def _hellaswag(row: Row) -> Choice:
 
 
 def _without_marks(text: str) -> str:
-    """WikiHow's layout marks (`[title]`, `[step]`) out of HellaSwag, as `oe_eval` and other harnesses do."""
-    text = text.strip().replace(" [title]", ". ")
+    """WikiHow's layout marks (`[title]`, `[step]`) out of HellaSwag, to the texts that `oe_eval` makes of them."""
+    text = text.strip().replace(". [title]", ". ").replace(" [title]", ". ")
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ").strip()
 
 

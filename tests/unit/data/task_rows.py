@@ -33,8 +33,8 @@ _SIQA = (
     "Answer1: it was hungry Answer2: to fly Answer3: by bus\n\nAnswer format: answer1/answer2/answer3\n"
 )
 _HELLASWAG = (
-    "Please choose the correct ending to complete the given sentence: Baking bread: A man kneads dough. He\n\n"
-    "Ending1: swims off. Ending2: bakes it. Ending3: is a dog. Ending4: reads it.\n\n"
+    "Please choose the correct ending to complete the given sentence: Baking bread: A man. kneads dough. He\n\n"
+    "Ending1: swims. off. Ending2: bakes it. Ending3: is a dog. Ending4: reads it.\n\n"
     "Answer format: ending1/ending2/ending3/ending4\n"
 )
 _WINOGRANDE = (
@@ -82,10 +82,10 @@ _HUB = [
         "hub",
         {
             "activity_label": "Baking bread",
-            "ctx_a": "A man kneads dough.",
+            "ctx_a": "[header] A man. [title] kneads dough.",
             "ctx_b": "he",
             "ctx": "A man kneads dough. he",
-            "endings": ["[step] swims off.", "bakes it.", "is a  dog.", "reads it."],
+            "endings": ["[step] swims [title] off.", "bakes it.", "is a  dog.", "reads it."],
             "label": "1",
             "ind": 4,
         },
@@ -160,8 +160,8 @@ _OE_EVAL = [
         "oe_eval",
         {
             "ind": 4,
-            "query": "Baking bread: A man kneads dough. He",
-            "choices": ["swims off.", "bakes it.", "is a dog.", "reads it."],
+            "query": "Baking bread: A man. kneads dough. He",
+            "choices": ["swims. off.", "bakes it.", "is a dog.", "reads it."],
             "gold": 3,
         },
         _HELLASWAG,
