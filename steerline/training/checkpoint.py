@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from steerline.errors import CheckpointError
-from steerline.training.manifest import check_manifest, sync, write_manifest
+from steerline.training.manifest import check_manifest, digests_of, sync, write_manifest
 from steerline.training.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,10 @@ class Checkpoint:
     def step(self) -> int:
         """Optimiser steps done."""
         return int(self.state["step"])
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each file by relative path."""
+        return digests_of(self.folder)
 
     def rng(self, rank: int) -> torch.Tensor | None:
         """The random state of a worker, uint8; None for a worker that did not exist."""

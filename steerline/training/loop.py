@@ -32,10 +32,8 @@ class Rows(Protocol):
     def __getitem__(self, index: int, /) -> Row: ...
 
 
-class Observer(Protocol):
-    """Who is told of metrics; called on worker 0 alone."""
-
-    def __call__(self, values: Mapping[str, float], step: int) -> None: ...
+Observer = Callable[[Mapping[str, float], int], None]
+"""Who is told of the metrics of a step; called on worker 0 alone."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,9 @@ class Loop:
         store: where checkpoints go.
         identity: further entries of a checkpoint's `state.json`.
         observe: told of metrics.
-        must_save: asked after every step, on all workers; true to save now because this place is about to go away.
+        leaving: asked after every step, on all workers: true to save now because this place is about to go away.
+        stopping: asked after every step, on worker 0: true to save and end.
+        saved: told of each checkpoint, on worker 0.
     """
 
     def __init__(
@@ -97,7 +97,9 @@ class Loop:
         *,
         identity: Mapping[str, Any],
         observe: Observer,
-        must_save: Callable[[], bool] = lambda: False,
+        leaving: Callable[[], bool] = lambda: False,
+        stopping: Callable[[], bool] = lambda: False,
+        saved: Callable[[Checkpoint], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._course = course
@@ -106,35 +108,42 @@ class Loop:
         self._store = store
         self._identity = dict(identity)
         self._observe = observe
-        self._must_save = must_save
+        self._leaving = leaving
+        self._stopping = stopping
+        self._saved = saved
         self._heldout = course.heldout_batches(workers, spec.micro_batch_size)
 
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Restore this worker's random state. The weights are the engine's to load."""
-        state = checkpoint.rng(self._workers.rank)
-        if state is not None:
-            torch.set_rng_state(state)
+    def run(self, checkpoint: Checkpoint | None = None) -> int:
+        """Go from the checkpoint, or the beginning, to the end. The weights are the engine's to load.
 
-    def run(self, first_step: int = 0) -> None:
-        """Go from `first_step` (steps done so far) to the end.
+        Returns:
+            Optimiser steps done: all of them, or fewer when asked to stop; either way the last is saved.
 
         Raises:
             NonFiniteLossError: on every worker, before the weights are touched.
             CheckpointError: a checkpoint could not be written.
         """
-        if first_step == 0:
+        spec, num_steps = self._spec, self._course.num_steps
+        first = 0 if checkpoint is None else checkpoint.step
+        if checkpoint is None:
             self._look(0)
-        saved = first_step
-        for step in range(first_step, self._course.num_steps):
-            done = step + 1
+        else:
+            state = checkpoint.rng(self._workers.rank)
+            if state is not None:
+                torch.set_rng_state(state)
+        for step in range(first, num_steps):
             self._train_step(step)
-            every = self._spec.heldout_every_steps
-            if done == self._course.num_steps or (every is not None and done % every == 0):
+            done = step + 1
+            last, every = done == num_steps, spec.heldout_every_steps
+            if last or (every is not None and done % every == 0):
                 self._look(done)
-            last = done == self._course.num_steps
-            if (last or done % self._spec.save_every_steps == 0 or self._must_save()) and saved != done:
+            leaving = self._leaving()
+            stopping = self._workers.from_first(self._stopping() if self._workers.is_first else False)
+            if last or stopping or leaving or done % spec.save_every_steps == 0:
                 self._save(done)
-                saved = done
+            if stopping:
+                return done
+        return num_steps
 
     def _train_step(self, step: int) -> None:
         start = time.perf_counter()
@@ -182,7 +191,9 @@ class Loop:
             "samples_seen": step * self._course.sampler.global_batch_size,
             "world_size": self._workers.world_size,
         }
-        self._store.save(state, self._engine.save, self._workers)
+        checkpoint = self._store.save(state, self._engine.save, self._workers)
+        if self._workers.is_first:
+            self._saved(checkpoint)
 
     def _nonfinite(
         self, step: int, value: float, batches: Sequence[Batch], outputs: Sequence[ObjectiveOutput], what: str = "loss"

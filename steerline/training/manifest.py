@@ -55,6 +55,11 @@ def check_manifest(folder: Path) -> str | None:
     return None
 
 
+def digests_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file by relative path, as the manifest says."""
+    return {name: entry["sha256"] for name, entry in json.loads((folder / MANIFEST).read_text())["files"].items()}
+
+
 def digest(path: Path) -> str:
     """A file's SHA-256 in hex."""
     with path.open("rb") as file:

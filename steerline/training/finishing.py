@@ -1,0 +1,185 @@
+"""What follows the last step: export, proof of the export, evaluation, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from steerline.analysis.infosteer.comparison_figure import comparison_figure
+from steerline.analysis.infosteer.distribution_figure import distribution_figure
+from steerline.analysis.infosteer.entropy_figure import entropy_figure
+from steerline.analysis.infosteer.history import EntropyHistory
+from steerline.analysis.infosteer.keys import measure_keys
+from steerline.analysis.infosteer.loss_figure import loss_figure
+from steerline.config.model import LocalModel, ModelSpec
+from steerline.config.steering import SteeringSpec
+from steerline.data.batch import collate
+from steerline.data.dataset import build
+from steerline.errors import SteerlineError
+from steerline.evaluation.results import EvaluationResult, merge
+from steerline.evaluation.tasks import evaluate
+from steerline.models.card import ModelCard
+from steerline.models.export import ExportReport, export_model
+from steerline.models.load import LoadedModel, load_model
+from steerline.models.sources import describe
+from steerline.models.verify import merge_rounding, probe_logits, verify_logits
+from steerline.steering.attach import attach
+from steerline.tracking.recorder import Recorder
+from steerline.training.engine import Engine
+from steerline.training.history import read_history
+from steerline.training.job import Job
+from steerline.training.setup import Materials, dtype_of
+from steerline.training.workers import Workers
+
+# Rows on which the shift of the key distribution is measured: enough for a histogram, quick on a CPU.
+_ROWS_FOR_KEYS = 64
+
+
+def export_and_prove(job: Job, materials: Materials, engine: Engine, workers: Workers) -> ExportReport | None:
+    """Write the model as a Hugging Face folder, reload it and compare logits; the engine is closed.
+
+    Every worker calls this. Returns the report on worker 0, none elsewhere.
+
+    Raises:
+        ModelError: on every worker, when the export cannot be written or computes something else.
+    """
+    objective = materials.objective
+    objective.detach()
+    expected = probe_logits(objective.model, materials.tokenizer)
+    weights = engine.state_dict()
+    model, attention = objective.model, objective.model.config._attn_implementation
+    report, error = None, None
+    if workers.is_first:
+        try:
+            report = export_model(weights, model, materials.tokenizer, job.export, card(job, materials), replace=True)
+            _prove(job, expected, attention, workers.device)
+        except SteerlineError as found:
+            error = found
+    engine.close()
+    failed = workers.first_error(error)
+    if failed is not None:
+        raise failed
+    return report
+
+
+def _prove(job: Job, expected: tuple[Tensor, ...], attention: str, device: torch.device) -> None:
+    # Merged adapters add B A to the weights before the product and not after it.
+    tolerance = 0.0 if job.spec.model.lora is None else merge_rounding(expected)
+    verify_logits(expected, job.export, dtype=dtype_of(job), attention=attention, device=device, tolerance=tolerance)
+
+
+def card(job: Job, materials: Materials) -> ModelCard:
+    """The model card of the run's export."""
+    spec = job.spec
+    steering = spec.objective.steering
+    return ModelCard(
+        name=job.name,
+        base_model=describe(spec.model.source),
+        config_hash=job.config_hash,
+        run_id=None if job.run is None else job.run.run_id,
+        step=materials.course.num_steps,
+        precision=spec.training.precision,
+        data={"train": materials.train.digest},
+        steering=None if steering == SteeringSpec() else steering.model_dump(mode="json"),
+    )
+
+
+def exported(job: Job, device: torch.device) -> LoadedModel:
+    """The exported model, in the precision of training."""
+    spec = ModelSpec(
+        source=LocalModel(kind="local", path=str(job.export)),
+        attention=job.spec.model.attention,
+        trust_remote_code=job.spec.model.trust_remote_code,
+    )
+    loaded = load_model(spec, dtype=dtype_of(job))
+    return LoadedModel(loaded.model.to(device), loaded.tokenizer)
+
+
+def base(job: Job, device: torch.device) -> LoadedModel:
+    """The untrained model, in the precision of training."""
+    loaded = load_model(job.spec.model, dtype=dtype_of(job))
+    return LoadedModel(loaded.model.to(device), loaded.tokenizer)
+
+
+def evaluate_model(
+    job: Job, loaded: LoadedModel, workers: Workers, *, steered: bool, say: Callable[[str], None]
+) -> EvaluationResult:
+    """Evaluate, each worker its share of the items; the whole result on every worker.
+
+    Args:
+        job: names the tasks and whether the boost acts.
+        loaded: the model.
+        workers: all of them.
+        steered: attach the run's steering as `evaluation.steering` says; the base model has none.
+        say: told of progress on worker 0.
+
+    Raises:
+        EvaluationError, DataError: on every worker.
+    """
+    spec = job.spec.evaluation
+    steering = _steering_in_evaluation(job) if steered else SteeringSpec()
+    result, error = None, None
+    said: dict[str, int] = {}
+
+    def progress(task: str, done: int, total: int) -> None:
+        tenth = 10 * done // max(1, total)
+        if workers.is_first and said.get(task) != tenth:
+            said[task] = tenth
+            say(f"steerline: evaluating {task} {done}/{total}")
+
+    with attach(loaded.model, steering, seed=job.spec.seed) as attachment:
+        attachment.phase = "eval"
+        try:
+            result = evaluate(
+                loaded.model,
+                loaded.tokenizer,
+                spec,
+                rank=workers.rank,
+                world_size=workers.world_size,
+                on_progress=progress,
+            )
+        except SteerlineError as found:
+            error = found
+    failed = workers.first_error(error)
+    if failed is not None:
+        raise failed
+    return merge([share for share in workers.gather(result) if share is not None])
+
+
+def _steering_in_evaluation(job: Job) -> SteeringSpec:
+    boost = job.spec.objective.steering.boost
+    wanted = job.spec.evaluation.steering
+    if boost is None or wanted == "off":
+        return SteeringSpec()
+    return SteeringSpec(boost=boost.model_copy(update={"active_in": "both"}) if wanted == "on" else boost)
+
+
+def draw(job: Job, recorder: Recorder, results: Mapping[str, EvaluationResult], workers: Workers) -> None:
+    """Record the run's figures: losses, key entropy by layer, shift of the keys against the base, accuracies."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    history = {name: list(steps.items()) for name, steps in read_history(job.folder).items()}
+    recorder.figure(loss_figure({job.name: history}), "figures/losses.png")
+    for phase in ("train", "heldout"):
+        prefix = f"{phase}/key_entropy/"
+        if any(name.startswith(prefix) for name in history):
+            entropy = EntropyHistory.from_metrics(history, prefix=prefix)
+            recorder.figure(entropy_figure({job.name: entropy}), f"figures/key_entropy_{phase}.png")
+    if results:
+        recorder.figure(comparison_figure(results), "figures/accuracy.png")
+    if job.spec.data.heldout:
+        _draw_keys(job, recorder, workers)
+
+
+def _draw_keys(job: Job, recorder: Recorder, workers: Workers) -> None:
+    size = job.spec.training.micro_batch_size
+    trained = exported(job, workers.device)
+    pad = trained.tokenizer.pad_token_id
+    rows = build(job.spec.data.heldout, job.spec.data, trained.tokenizer, job.spec.seed).rows[:_ROWS_FOR_KEYS]
+    batches = [collate(rows[i : i + size], pad).to(workers.device) for i in range(0, len(rows), size)]
+    after = measure_keys(trained.model, batches).histogram
+    before = measure_keys(base(job, workers.device).model, batches).histogram
+    recorder.figure(distribution_figure(before, {job.name: after}), "figures/key_shift.png")

@@ -1,0 +1,143 @@
+"""Training under Ray Train: workers are started, watched and, when one dies, started again.
+
+The only importer of `ray.train`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from steerline.config.cluster import ClusterSpec
+from steerline.errors import SteerlineError, TrainingError
+from steerline.training.job import Failure, Job, Outcome
+
+# A worker has the environment of its node's raylet, not that of the driver.
+_PASSED_ON = (
+    "RAY_ADDRESS",
+    "DS_ACCELERATOR",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "STEERLINE_CACHE",
+    "STEERLINE_HOME",
+    "TOKENIZERS_PARALLELISM",
+    "TORCH_EXTENSIONS_DIR",
+)
+
+
+def cluster_nodes() -> list[dict[str, Any]]:
+    """The cluster's nodes, after connecting to it; without `RAY_ADDRESS` a local one is started."""
+    if not ray.is_initialized():
+        ray.init(log_to_driver=True)
+    nodes: list[dict[str, Any]] = ray.nodes()
+    return nodes
+
+
+def train(job: Job) -> Outcome:
+    """Carry a job out on the cluster, or go on with it where its checkpoints left off.
+
+    Workers find the newest intact checkpoint themselves, so Ray keeps none; a run is resumed by its name alone, also
+    with another number of workers.
+
+    Raises:
+        SteerlineError: the workers' own error, whatever it was.
+        TrainingError: a worker died more often than `cluster.max_failures` allows.
+    """
+    cluster = job.spec.cluster
+    job.folder.mkdir(parents=True, exist_ok=True)
+    job.stop_request.unlink(missing_ok=True)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=cluster.num_workers,
+            use_gpu=cluster.use_gpu,
+            resources_per_worker={"CPU": cluster.cpus_per_worker, **({"GPU": 1} if cluster.use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=job.name,
+            storage_path=str(job.folder.parent),
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+            worker_runtime_env={"env_vars": _environment(cluster)},
+        ),
+        torch_config=TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        raise _unwrapped(error, job) from error
+    ended: Outcome | Failure = result.return_value
+    if isinstance(ended, Failure):
+        raise ended.error
+    return ended
+
+
+def _worker(config: dict[str, Any]) -> Outcome | Failure:
+    # The driver does without DeepSpeed and the models.
+    import torch
+    from ray.train.torch import get_device
+
+    from steerline.training.worker import Surroundings, work
+    from steerline.training.workers import Workers
+
+    job: Job = config["job"]
+    torch.set_num_threads(max(1, int(job.spec.cluster.cpus_per_worker)))
+    workers = Workers.of_process_group(get_device())
+    return work(job, Surroundings(workers, _say, _Leaving(job.spec.cluster.preemptible)))
+
+
+class _Leaving:
+    """Whether Ray has said, since it was last asked, that a node of this run will be taken away.
+
+    Asking is a barrier over all workers, so it is only done where nodes may be taken away.
+    """
+
+    def __init__(self, preemptible: bool) -> None:
+        self._preemptible = preemptible
+        self._heeded: object = None
+
+    def __call__(self) -> bool:
+        if not self._preemptible:
+            return False
+        notice = ray.train.get_preemption_info()
+        is_new = notice is not None and notice != self._heeded
+        self._heeded = notice
+        return is_new
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _environment(cluster: ClusterSpec) -> dict[str, str]:
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    # Ray's placement-group cleaner looks for its own cluster by this; with a second one on the host it finds the wrong.
+    if ray.is_initialized():
+        passed["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    if not cluster.use_gpu:
+        passed["DS_ACCELERATOR"] = "cpu"
+    passed["OMP_NUM_THREADS"] = str(max(1, int(cluster.cpus_per_worker)))
+    return passed
+
+
+def _unwrapped(error: TrainingFailedError, job: Job) -> SteerlineError:
+    failures = dict(error.worker_failures) if isinstance(error, WorkerGroupError) else {}
+    for failure in failures.values():
+        cause = getattr(failure, "_base_exc", failure)
+        if isinstance(cause, SteerlineError):
+            return cause
+    first = next(iter(failures.items()), None)
+    return TrainingError(
+        f"training failed more than {job.spec.cluster.max_failures} times",
+        where=f"{job.folder}" if first is None else f"worker {first[0]}",
+        got=str(error if first is None else first[1]).strip()[-2000:],
+        fix="submit the same config again: it resumes from its last checkpoint",
+    )

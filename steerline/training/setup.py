@@ -1,0 +1,146 @@
+"""Everything a worker needs before the first step: model, data, engine, and the checkpoint to go on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from steerline import __version__
+from steerline.data.dataset import TokenDataset, build
+from steerline.data.sampler import GlobalSampler
+from steerline.errors import CheckpointError
+from steerline.models.load import load_model
+from steerline.models.lora import add_lora
+from steerline.training.activation_checkpointing import enable_activation_checkpointing
+from steerline.training.checkpoint import SHARDS, Checkpoint, CheckpointStore
+from steerline.training.engine import Engine
+from steerline.training.job import Job
+from steerline.training.loop import Course
+from steerline.training.objective import ObjectiveModel
+from steerline.training.universal import universal_shards
+from steerline.training.workers import Workers
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What can be made without other workers.
+
+    Args:
+        objective: the wrapped model, not yet partitioned.
+        tokenizer: the model's.
+        train: training rows.
+        heldout: held-out rows; none when there are none.
+        course: the order of rows, and how many steps.
+    """
+
+    objective: ObjectiveModel
+    tokenizer: PreTrainedTokenizerBase
+    train: TokenDataset
+    heldout: TokenDataset | None
+    course: Course
+
+
+def dtype_of(job: Job) -> torch.dtype:
+    """Precision of the forward pass."""
+    return torch.bfloat16 if job.spec.training.precision == "bf16" else torch.float32
+
+
+def gather_materials(job: Job) -> Materials:
+    """Load the model and the data.
+
+    Raises:
+        ModelError, DataError: either cannot be loaded as the config says.
+    """
+    spec = job.spec
+    loaded = load_model(spec.model, dtype=dtype_of(job))
+    model: PreTrainedModel = loaded.model
+    enable_activation_checkpointing(model, spec.training.activation_checkpointing)
+    if spec.model.lora is not None:
+        model = add_lora(model, spec.model.lora, seed=spec.seed)
+    train = build(spec.data.train, spec.data, loaded.tokenizer, spec.seed)
+    heldout = build(spec.data.heldout, spec.data, loaded.tokenizer, spec.seed) if spec.data.heldout else None
+    sampler = GlobalSampler(len(train), spec.training.global_batch_size, spec.seed, train.lengths)
+    steps = spec.training.num_steps
+    if steps is None:
+        assert spec.training.num_epochs is not None
+        steps = sampler.num_steps(spec.training.num_epochs)
+    pad = loaded.tokenizer.pad_token_id
+    course = Course(train, heldout.rows if heldout else (), sampler, steps, pad, spec.seed)
+    objective = ObjectiveModel(model, spec.objective, seed=spec.seed, sites=spec.model.sites)
+    return Materials(objective, loaded.tokenizer, train, heldout, course)
+
+
+def state_identity(job: Job, materials: Materials) -> dict[str, Any]:
+    """What a checkpoint says about the run it belongs to, apart from how far it is."""
+    sampler = materials.course.sampler
+    return {
+        "config_hash": job.config_hash,
+        "zero_stage": job.spec.zero.stage,
+        "precision": job.spec.training.precision,
+        "sampler": {
+            "num_rows": sampler.num_rows,
+            "global_batch_size": sampler.global_batch_size,
+            "seed": sampler.seed,
+            "data_sha256": materials.train.digest,
+        },
+        "objective": job.spec.objective.model_dump(mode="json"),
+        "versions": {
+            "steerline": __version__,
+            **{name: version(name) for name in ("torch", "deepspeed", "transformers")},
+        },
+    }
+
+
+def build_engine(
+    job: Job, materials: Materials, store: CheckpointStore, workers: Workers
+) -> tuple[Engine, Checkpoint | None]:
+    """The engine, standing where the newest intact checkpoint left off. Every worker calls this.
+
+    Raises:
+        CheckpointError: the checkpoint is of other data, or cannot be converted to this number of workers.
+    """
+    checkpoint = workers.from_first(store.latest_valid()[0] if workers.is_first else None)
+    spec = job.spec
+    shards = None if checkpoint is None else checkpoint.folder / SHARDS
+    universal = False
+    if checkpoint is not None:
+        _check_data(checkpoint, state_identity(job, materials))
+        universal = spec.zero.stage > 0 and checkpoint.state["world_size"] != workers.world_size
+        if universal:
+            shards = _convert_once(checkpoint, spec.zero.stage, workers)
+    share = materials.course.sampler.shard(0, workers.rank, workers.world_size, spec.training.micro_batch_size)
+    engine = Engine(
+        materials.objective, spec.training, spec.zero, workers, accumulation=len(share), universal=universal
+    )
+    if shards is not None:
+        engine.load(shards)
+    return engine, checkpoint
+
+
+def _convert_once(checkpoint: Checkpoint, stage: int, workers: Workers) -> Any:
+    shards, error = None, None
+    if workers.is_first:
+        try:
+            shards = universal_shards(checkpoint, stage)
+        except CheckpointError as found:
+            error = found
+    failed = workers.first_error(error)
+    if failed is not None:
+        raise failed
+    return workers.from_first(shards)
+
+
+def _check_data(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
+    saved, now = checkpoint.state["sampler"], identity["sampler"]
+    if saved != now:
+        raise CheckpointError(
+            "the training data are not those that this checkpoint was trained on, though the config is the same",
+            where=str(checkpoint.folder),
+            got=f"{now['num_rows']} rows with SHA-256 {now['data_sha256'][:12]}",
+            expected=f"{saved['num_rows']} rows with SHA-256 {saved['data_sha256'][:12]}",
+            fix="put the data back as they were, or train under another `name`",
+        )
