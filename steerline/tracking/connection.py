@@ -28,6 +28,7 @@ _LIMITS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 # A 4xx that waiting or new credentials can cure: not signed in, not allowed (also MLflow's check of the Host header),
 # timed out, too many requests, cancelled.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -91,16 +92,9 @@ class Deliverer:
     def _next_batch(self) -> list[Record]:
         if not self._waiting:
             self._waiting = self._journal.read(_READ)
-        batch: list[Record] = []
-        num_points = 0
-        for record in self._waiting:
-            if record.kind != "metrics":
-                return batch or [record]
-            num_points += len(_mapping(record, "values"))
-            if batch and num_points > MAX_POINTS:
-                break
-            batch.append(record)
-        return batch
+        if self._waiting and self._waiting[0].kind != "metrics":
+            return self._waiting[:1]
+        return list(itertools.takewhile(lambda record: record.kind == "metrics", self._waiting))
 
     def _send(self, batch: Sequence[Record]) -> None:
         if self._is_suspect() and self._answers(batch[0].kind):

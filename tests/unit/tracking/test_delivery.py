@@ -121,10 +121,11 @@ def test_a_record_that_always_fails_on_a_living_server_is_set_aside(journal: Jou
 
 def test_a_long_absence_sets_nothing_aside(journal: Journal) -> None:
     backend, clock = FakeBackend(), Clock()
+    deliverer = Deliverer(journal, backend, clock=clock)
+    assert deliverer.deliver() is None
     backend.away = True
     record(journal, 0)
     journal.append("params", {"values": {"a": "1"}}, 1)
-    deliverer = Deliverer(journal, backend, clock=clock)
     for _ in range(200):
         clock.sleep(deliverer.deliver() or 0.0)
     backend.away = False
@@ -163,3 +164,15 @@ def test_a_record_of_a_newer_version_is_set_aside(journal: Journal) -> None:
     deliverer = Deliverer(journal, FakeBackend())
     assert deliverer.deliver() is None
     assert deliverer.num_rejected == 1
+
+
+def test_no_batch_is_begun_after_the_deadline(journal: Journal) -> None:
+    backend, clock = FakeBackend(), Clock()
+    for name in "abc":
+        journal.append("params", {"values": {name: "1"}}, 1)
+    deliverer = Deliverer(journal, backend, clock=clock)
+    deliverer.deadline = 10.0
+    backend.hook = lambda moment: clock.sleep(6.0) if moment == "after params" else None
+    assert deliverer.deliver() == 0.0
+    assert backend.params == {"a": "1", "b": "1"}
+    assert journal.pending == 1

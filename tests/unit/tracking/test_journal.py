@@ -168,3 +168,27 @@ def test_a_damaged_state_file_means_sending_again_not_failing(tmp_path: Path) ->
     again = Journal(tmp_path, RUN)
     assert steps_of(again.read(10)) == [0, 1, 2]
     again.close()
+
+
+def test_the_steps_of_deleted_segments_stay_known(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, RUN, segment_bytes=200)
+    journal.append("metrics", metric(7, rare=1.0), 1)
+    fill(journal, range(20))
+    journal.acknowledge(journal.read(100))
+    journal.close()
+    assert b"rare" not in b"".join(path.read_bytes() for path in tmp_path.glob("records-*"))
+    again = Journal(tmp_path, RUN)
+    assert again.last_steps == {"rare": 7, "loss": 19}
+    again.close()
+
+
+def test_a_segment_stays_until_its_last_record_is_taken(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, RUN, segment_bytes=200)
+    fill(journal, range(10))
+    second = int(sorted(tmp_path.glob("records-*"))[1].stem.removeprefix("records-"))
+    records = journal.read(10)
+    journal.acknowledge(records[: second - 2])
+    assert (tmp_path / "records-000000000001.jsonl").exists()
+    journal.acknowledge(records[second - 2 : second - 1])
+    assert not (tmp_path / "records-000000000001.jsonl").exists()
+    journal.close()
