@@ -53,7 +53,10 @@ def _run(file: Path, overrides: Sequence[str]) -> int:
     from steerline.training.ray_trainer import cluster_nodes
 
     cluster = ClusterResources.from_ray(cluster_nodes())
-    preflight(loaded.spec, cluster=cluster, provenance=loaded.provenance).raise_for_problems(run_name(loaded.spec))
+    report = preflight(loaded.spec, cluster=cluster, provenance=loaded.provenance)
+    report.raise_for_problems(run_name(loaded.spec))
+    for finding in report.warnings:
+        sys.stderr.write(f"warning: {finding.problem}\n")
     driver = Driver(loaded)
     signal.signal(signal.SIGTERM, lambda *_: driver.request_stop())
     return driver.run()

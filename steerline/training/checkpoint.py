@@ -11,7 +11,6 @@ is opened, which catches damage, not malice: whoever can write the folder can wr
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
 from collections.abc import Callable
@@ -24,8 +23,6 @@ import torch
 from steerline.errors import CheckpointError
 from steerline.training.manifest import check_manifest, digests_of, sync, write_manifest
 from steerline.training.workers import Workers
-
-logger = logging.getLogger(__name__)
 
 SHARDS = "shards"
 _STATE = "state.json"
@@ -138,7 +135,6 @@ class CheckpointStore:
             if reason is None:
                 return Checkpoint(folder, json.loads((folder / _STATE).read_text())), rejected
             rejected.append(Rejected(folder, reason))
-            logger.warning("%s", rejected[-1])
         return None, rejected
 
     def prune(self) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed as dist
@@ -17,6 +20,8 @@ from steerline.training.finishing import card
 from steerline.training.job import Job
 from steerline.training.setup import build_engine, gather_materials
 from steerline.training.workers import Workers
+
+logger = logging.getLogger(__name__)
 
 
 def export_run(run_folder: Path, out: Path) -> None:
@@ -52,17 +57,20 @@ def _export_checkpoint(job: Job, out: Path) -> None:
         )
     materials = gather_materials(job)
     with _alone():
-        engine, _ = build_engine(job, materials, store, Workers())
+        engine, _ = build_engine(job, materials, store, Workers(), logger.info)
         export_model(engine.state_dict(), materials.objective.model, materials.tokenizer, out, card(job, materials))
         engine.close()
 
 
-class _alone:  # noqa: N801 (reads as a statement)
+@contextmanager
+def _alone() -> Iterator[None]:
     """A process group of this process alone, which DeepSpeed asks for."""
-
-    def __enter__(self) -> None:
-        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-        dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
-
-    def __exit__(self, *_: object) -> None:
+    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    os.environ.update(place)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
         dist.destroy_process_group()
+        for name in place:
+            del os.environ[name]

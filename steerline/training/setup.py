@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -96,14 +97,21 @@ def state_identity(job: Job, materials: Materials) -> dict[str, Any]:
 
 
 def build_engine(
-    job: Job, materials: Materials, store: CheckpointStore, workers: Workers
+    job: Job, materials: Materials, store: CheckpointStore, workers: Workers, say: Callable[[str], None]
 ) -> tuple[Engine, Checkpoint | None]:
     """The engine, standing where the newest intact checkpoint left off. Every worker calls this.
+
+    Worker 0 says which checkpoints are not used, and why.
 
     Raises:
         CheckpointError: the checkpoint is of other data, or cannot be converted to this number of workers.
     """
-    checkpoint = workers.from_first(store.latest_valid()[0] if workers.is_first else None)
+    checkpoint, rejected = workers.from_first(store.latest_valid() if workers.is_first else (None, []))
+    if workers.is_first:
+        for one in rejected:
+            say(f"steerline: {one}")
+        if checkpoint is not None:
+            say(f"steerline: resuming from {checkpoint.folder.name}")
     spec = job.spec
     shards = None if checkpoint is None else checkpoint.folder / SHARDS
     universal = False

@@ -107,9 +107,7 @@ def _train(job: Job, around: Surroundings, recorder: Recorder | None) -> Outcome
     _record_inputs(job, materials, recorder)
     store = CheckpointStore(job.checkpoints, job.spec.training.keep_checkpoints)
     with _shared():
-        engine, checkpoint = build_engine(job, materials, store, workers)
-    if checkpoint is not None and workers.is_first:
-        around.say(f"steerline: resuming from {checkpoint.folder.name}")
+        engine, checkpoint = build_engine(job, materials, store, workers, around.say)
     loop = Loop(
         engine,
         materials.course,
