@@ -13,8 +13,6 @@ from steerline.cli import configs, host, jobs, results
 from steerline.errors import SteerlineError
 
 TRACEBACK_VARIABLE = "STEERLINE_TRACEBACK"
-# What a shell reports for a program that Ctrl-C ended.
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="steerline",
@@ -40,8 +38,6 @@ def main() -> None:
             raise
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
 
 
 def _show_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -20,6 +21,9 @@ from steerline.orchestration.ledger import State
 from steerline.orchestration.target import Target
 
 _CONNECT_TIMEOUT_S = 5.0
+# They tell of each upload and each closed connection.
+for _talkative in ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging"):
+    logging.getLogger(f"ray.{_talkative}").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 
 import pytest
 
-from steerline.config.load import Loaded
-from steerline.errors import SubmitError
+from steerline.errors import PreflightError, SubmitError
 from steerline.orchestration import runs
 from steerline.orchestration.cluster import Cluster
 from steerline.orchestration.ledger import Ledger, State
 from steerline.orchestration.stack import Stack
 from steerline.orchestration.submission import Submitted, resume, submit
-from steerline.orchestration.target import Target, locate
+from steerline.orchestration.target import locate
 from steerline.progress import parse_progress
 
 pytestmark = pytest.mark.integration
@@ -28,30 +28,43 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger.db")
 
 
-def unchecked(loaded: Loaded, target: Target) -> Sequence[str]:
-    return [f"unchecked: {loaded.spec.name}"]
-
-
 def send(ledger: Ledger, name: str, *overrides: str) -> Submitted:
-    return submit(CONFIG, [f"name={name}", *overrides], check=unchecked, ledger=ledger)
+    return submit(CONFIG, [f"name={name}", *overrides], ledger=ledger)
 
 
 def test_the_drivers_own_exit_code_comes_back(stack: Stack, repository: Path, ledger: Ledger) -> None:
     sent = send(ledger, "exits-with-3", "tracking.tags.exit_code='3'")
     assert sent.attempt.submission_id == f"{sent.attempt.run_name}-a1"
-    assert sent.warnings == ("unchecked: exits-with-3",)
     output = "".join(runs.logs(sent.attempt.run_name, follow=True, ledger=ledger))
     assert f"tracking: {stack.tracking_uri}" in output
-    assert f"storage: {repository / '.steerline/runs'}" in output
+    assert f"storage: {sent.attempt.storage_path}" in output
+    assert Path(sent.attempt.storage_path).is_relative_to(stack.folder)
     assert [p.step for line in output.splitlines() if (p := parse_progress(line))] == [1]
     ended = runs.wait(sent.attempt.run_name, ledger=ledger, timeout_s=60)
     assert (ended.state, ended.exit_code, runs.exit_code(ended)) == (State.FAILED, 3, 3)
     assert [(old.state, old.exit_code) for old in ledger.attempts()] == [(State.FAILED, 3)]
 
     # A failed run goes on under its name with the next attempt.
-    again = resume("exits-with-3", ["tracking.tags.exit_code='0'"], check=unchecked, ledger=ledger)
+    again = resume("exits-with-3", ["tracking.tags.exit_code='0'"], ledger=ledger)
     assert (again.attempt.run_name, again.attempt.attempt) == (sent.attempt.run_name, 2)
     assert runs.exit_code(runs.wait("exits-with-3", ledger=ledger, timeout_s=60)) == 0
+
+
+def test_the_command_line_leaves_with_the_jobs_exit_code(stack: Stack, repository: Path) -> None:
+    sets = ["--set", "name=typed", "--set", "tracking.tags.exit_code='8'"]
+    command = [sys.executable, "-m", "steerline.cli", "submit", str(CONFIG), *sets, "--wait"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 8, ran.stderr
+    assert "ray job submit --address" in ran.stdout
+    assert "steerline: step=1/2 loss=0.5" in ran.stdout
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_job_that_the_cluster_can_never_hold_is_not_sent(stack: Stack, repository: Path, ledger: Ledger) -> None:
+    with pytest.raises(PreflightError, match="too-wide") as caught:
+        send(ledger, "too-wide", "cluster.num_workers=4", "training.micro_batch_size=1")
+    assert "3 CPUs" in str(caught.value)
+    assert ledger.attempts() == []
 
 
 def test_a_running_job_is_stopped_and_cannot_be_submitted_twice(
@@ -63,7 +76,7 @@ def test_a_running_job_is_stopped_and_cannot_be_submitted_twice(
     pieces.close()
     assert runs.status("hangs", ledger=ledger).state is State.RUNNING
     with pytest.raises(SubmitError, match="going already"):
-        resume("hangs", check=unchecked, ledger=ledger)
+        resume("hangs", ledger=ledger)
     # Nor by somebody whose ledger does not know it.
     with pytest.raises(SubmitError, match="going already"):
         send(Ledger(tmp_path / "other.db"), "hangs", "tracking.tags.then=hang")
@@ -73,7 +86,11 @@ def test_a_running_job_is_stopped_and_cannot_be_submitted_twice(
         runs.stop("hangs", ledger=ledger)
 
 
-def test_the_printed_command_does_the_same(stack: Stack, repository: Path, ledger: Ledger, tmp_path: Path) -> None:
+def test_the_printed_command_does_the_same(
+    stack: Stack, repository: Path, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a shell whose environment is active.
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     sent = send(ledger, "printed")
     runs.wait("printed", ledger=ledger, timeout_s=60)
     line = sent.command.replace(sent.attempt.submission_id, f"{sent.attempt.run_name}-a2")
