@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 BENCHMARKS = {
-    "step": "step time and peak memory of each InfoSteer form against plain fine-tuning",
+    "steering_kernels": "step time and peak memory of each InfoSteer form against plain fine-tuning",
     "loop": "the whole loop under Ray Train and ZeRO against a bare PyTorch loop, Hugging Face Trainer and TRL",
     "packing": "effective tokens per second with packing against padding",
     "startup": "submission to first optimiser step against the deepspeed launcher",

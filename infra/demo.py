@@ -8,6 +8,7 @@ their numbers.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,7 +34,7 @@ from steerline.training.job import Job
 ROOT = Path(__file__).resolve().parents[1]
 STATE = ROOT / ".steerline"
 CONFIGS = {"plain SFT": "jobs/configs/sft_smollm2.yaml", "InfoSteer": "jobs/configs/infosteer_smollm2.yaml"}
-console = Console()
+console = Console(soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Finished:
 
 def main() -> int:
     started = time.monotonic()
+    # An ended demo stops what it started, however it is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with local_stack() as stack:
             runs = [fine_tune(stack, label, config) for label, config in CONFIGS.items()]
