@@ -167,7 +167,8 @@ def _write_weights(
 
 
 def _save_adapter(model: PeftModel, folder: Path) -> None:
-    model.save_pretrained(folder)
+    # By itself PEFT asks the hub whether the vocabulary grew; it never does here.
+    model.save_pretrained(folder, save_embedding_layers=False)
     # PEFT's own card has nothing but placeholders in it.
     (folder / "README.md").unlink(missing_ok=True)
 

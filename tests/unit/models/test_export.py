@@ -97,7 +97,7 @@ def test_a_lora_export_is_merged_and_keeps_its_adapter_beside(family: str, tmp_p
     before = logits_of(model)
     report = export_model(model.state_dict(), model, tiny_tokenizer(), tmp_path / "out", CARD)
     assert report.merged_lora
-    assert 0 < verify_export(model, tmp_path / "out", tiny_tokenizer()) < 1e-4
+    assert 0 < verify_export(model, tmp_path / "out", tiny_tokenizer()) < 1e-4  # rounding alone
     assert torch.equal(logits_of(model), before)
     adapted = PeftModel.from_pretrained(tiny_model(family), tmp_path / "out" / "adapter")
     assert torch.equal(logits_of(adapted), before)
