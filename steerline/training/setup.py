@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steerline import __version__
 from steerline.data.dataset import TokenDataset, build
+from steerline.data.isolation import verify_isolation
 from steerline.data.sampler import GlobalSampler
 from steerline.errors import CheckpointError
 from steerline.models.load import load_model
@@ -54,11 +55,15 @@ def gather_materials(job: Job) -> Materials:
     """Load the model and the data.
 
     Raises:
-        ModelError, DataError: either cannot be loaded as the config says.
+        ModelError, DataError: either cannot be loaded as the config says, or the model would let the examples of a
+            packed row see each other.
     """
     spec = job.spec
     loaded = load_model(spec.model, dtype=dtype_of(job))
     model: PreTrainedModel = loaded.model
+    if spec.data.packing and spec.model.attention != "flash_attention_2":
+        # Flash kernels run on GPUs only, and the model is not there yet.
+        verify_isolation(model)
     enable_activation_checkpointing(model, spec.training.activation_checkpointing)
     if spec.model.lora is not None:
         model = add_lora(model, spec.model.lora, seed=spec.seed)
