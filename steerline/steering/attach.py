@@ -140,8 +140,8 @@ class Attachment:
     def replaying(self, selection: Selection) -> Iterator[None]:
         """While inside, the boost edits the keys of `selection` in place of those that it would pick.
 
-        Picking by rank is a step function: rounding may swap two ranks. With a replayed pick the edit is continuous, so
-        computations that differ by rounding alone can be compared.
+        Picking by rank is a step function: rounding may swap two ranks, or turn the sign that an edited key keeps.
+        With picks and signs replayed the edit is continuous, so computations that differ by rounding can be compared.
         """
         with self._under(replace(self._now, selection=selection, replay=True)):
             yield

@@ -13,9 +13,9 @@ from steerline.config.steering import BoostSpec
 from steerline.errors import SteeringError
 from steerline.steering.draws import Place
 from steerline.steering.infosteer import num_edited
-from steerline.steering.ops import replaced, select_keys
+from steerline.steering.ops import Picked, pick, replaced
 from steerline.steering.recording import Selection, picked_before
-from steerline.steering.rows import Edit, statistics_dtype
+from steerline.steering.rows import Edit, signs_at, statistics_dtype
 from steerline.steering.schedule import schedule_factor
 
 
@@ -69,11 +69,11 @@ class Boost:
             return keys
         place = Place(self._seed, self.spec.control_seed, conditions.step, layer)
         flat = keys.detach().reshape(-1, keys.shape[-1]).contiguous()
-        indices = self._pick(keys, flat, place, conditions, recomputing)
+        picked = self._pick(keys, flat, place, conditions, recomputing)
         if self.spec.control != "matched_noise":
-            return replaced(keys, indices, strengths, self._edit, on_backward)
+            return replaced(keys, picked, strengths, self._edit, on_backward)
         full = torch.ones(1, dtype=torch.float64)
-        return _with_noise(keys, replaced(flat, indices, full, self._edit), strengths, place)
+        return _with_noise(keys, replaced(flat, picked, full, self._edit), strengths, place)
 
     def _strengths(self, keys: Tensor, conditions: Conditions) -> Tensor | None:
         """One strength for all rows [1], or one for each row of the batch [B], float64; none when nothing acts."""
@@ -91,16 +91,17 @@ class Boost:
             )
         return rows if bool(rows.any()) else None
 
-    def _pick(self, keys: Tensor, flat: Tensor, place: Place, conditions: Conditions, recomputing: bool) -> Tensor:
-        """Indices [N, n] int32 of the keys to edit."""
+    def _pick(self, keys: Tensor, flat: Tensor, place: Place, conditions: Conditions, recomputing: bool) -> Picked:
+        """The keys to edit."""
         n = num_edited(self.spec.fraction, keys.shape[-1])
         selection = conditions.selection
         if selection is not None and (conditions.replay or recomputing):
-            return picked_before(selection, place.layer, flat.shape[0], n, keys.device)
+            return picked_before(selection, place.layer, n, flat)
         if self.spec.control == "random_keys":
-            picked: Tensor = select_keys(place.uniform(keys), n, False, False)
+            indices = pick(place.uniform(keys), n, False).indices
+            picked = Picked(indices, signs_at(flat, indices))
         else:
-            picked = select_keys(flat, n, self.spec.select == "magnitude", self.spec.control == "top_keys")
+            picked = pick(flat, n, self.spec.select == "magnitude", self.spec.control == "top_keys")
         if selection is not None:
             if place.layer in selection.layers:
                 raise SteeringError(

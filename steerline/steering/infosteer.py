@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steerline.errors import SteeringError
-from steerline.steering.ops import replaced, select_keys, token_entropy
+from steerline.steering.ops import pick, replaced, token_entropy
 from steerline.steering.rows import NORMS, Edit, Norm
 
 
@@ -33,7 +33,8 @@ def boost_keys(
     Exactly n = `num_edited(fraction, F)` keys of each token change; all others keep their bits. Ties go to the lowest
     index. The mean is taken in float32 (float64 for float64 keys), then rounded to the keys' dtype. A NaN is picked
     last and makes the token's mean, hence its edited keys, NaN. Which keys are picked is a step function of the keys,
-    so the result jumps where ranks swap; its gradient is that of the pick made, and flows through the mean too.
+    so the result jumps where ranks swap (and, with `keep_sign`, where a picked key crosses 0); its gradient is that of
+    the pick made, and flows through the mean too.
 
     Args:
         keys: [..., F], floating point.
@@ -54,9 +55,9 @@ def boost_keys(
     _require("select", select, ("value", "magnitude"))
     _require("mean", mean, ("signed", "abs"))
     flat = keys.detach().reshape(-1, keys.shape[-1]).contiguous()
-    indices = select_keys(flat, n, select == "magnitude", False)
+    picked = pick(flat, n, select == "magnitude")
     full = torch.ones(1, dtype=torch.float64)
-    return replaced(keys, indices, full, Edit(scale, mean == "abs", keep_sign, detach_mean))
+    return replaced(keys, picked, full, Edit(scale, mean == "abs", keep_sign, detach_mean))
 
 
 def key_entropy(keys: Tensor, norm: Norm = "abs_l1") -> Tensor:

@@ -176,9 +176,9 @@ float mean_of(const T* row, int64_t width, bool absolute) {
 }
 
 template <typename T>
-void replace_rows(const T* keys, const int32_t* indices, const double* strengths, int64_t rows, int64_t width,
-                  int64_t n, int64_t rows_per_strength, float scale, bool absolute, bool keep_sign, T* out,
-                  int8_t* signs, float* means, int threads) {
+void replace_rows(const T* keys, const int32_t* indices, const int8_t* signs, const double* strengths, int64_t rows,
+                  int64_t width, int64_t n, int64_t rows_per_strength, float scale, bool absolute, bool keep_sign,
+                  T* out, float* means, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t i = 0; i < rows; ++i) {
     const T* const row = keys + i * width;
@@ -186,16 +186,12 @@ void replace_rows(const T* keys, const int32_t* indices, const double* strengths
     std::memcpy(edited, row, static_cast<size_t>(width) * sizeof(T));
     const float strength = static_cast<float>(strengths[i / rows_per_strength]);
     means[i] = 0.0f;
-    if (strength == 0.0f) {
-      std::memset(signs + i * n, 0, static_cast<size_t>(n));
-      continue;
-    }
+    if (strength == 0.0f) continue;
     const float mean = means[i] = mean_of(row, width, absolute);
     for (int64_t m = 0; m < n; ++m) {
       const int32_t j = indices[i * n + m];
       const float key = widen(row[j]);
-      signs[i * n + m] = static_cast<int8_t>((key > 0.0f) - (key < 0.0f));
-      const float target = keep_sign ? (key < 0.0f ? -scale : scale) * std::fabs(mean) : scale * mean;
+      const float target = keep_sign ? (signs[i * n + m] < 0 ? -scale : scale) * std::fabs(mean) : scale * mean;
       const float step = target - key;
       narrow(strength < 0.5f ? key + strength * step : target - step * (1.0f - strength), edited[j]);
     }
@@ -370,11 +366,11 @@ void entropy_backward_by_norm(int norm, const T* keys, const T* grad, const floa
                                   int32_t* indices, int threads) {                                                     \
     select_rows(keys, rows, width, n, magnitude != 0, largest != 0, indices, threads);                                 \
   }                                                                                                                    \
-  extern "C" void replace_##SUFFIX(const T* keys, const int32_t* indices, const double* strengths, int64_t rows,       \
-                                   int64_t width, int64_t n, int64_t rows_per_strength, float scale, int absolute,     \
-                                   int keep_sign, T* out, int8_t* signs, float* means, int threads) {                  \
-    replace_rows(keys, indices, strengths, rows, width, n, rows_per_strength, scale, absolute != 0, keep_sign != 0,    \
-                 out, signs, means, threads);                                                                          \
+  extern "C" void replace_##SUFFIX(const T* keys, const int32_t* indices, const int8_t* signs, const double* strengths,\
+                                   int64_t rows, int64_t width, int64_t n, int64_t rows_per_strength, float scale,     \
+                                   int absolute, int keep_sign, T* out, float* means, int threads) {                   \
+    replace_rows(keys, indices, signs, strengths, rows, width, n, rows_per_strength, scale, absolute != 0,             \
+                 keep_sign != 0, out, means, threads);                                                                 \
   }                                                                                                                    \
   extern "C" void replace_backward_##SUFFIX(                                                                           \
       const T* grad, const T* edited, const int32_t* indices, const int8_t* signs, const float* means,                 \

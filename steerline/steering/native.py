@@ -32,7 +32,7 @@ _SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _P, _I64, _INT, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 _ARGUMENTS: dict[str, tuple[type, ...]] = {
     "select": (_P, _I64, _I64, _I64, _INT, _INT, _P, _INT),
-    "replace": (_P, _P, _P, _I64, _I64, _I64, _I64, _F, _INT, _INT, _P, _P, _P, _INT),
+    "replace": (_P, _P, _P, _P, _I64, _I64, _I64, _I64, _F, _INT, _INT, _P, _P, _INT),
     "replace_backward": (_P, _P, _P, _P, _P, _P, _I64, _I64, _I64, _I64, _F, _INT, _INT, _INT, _P, _INT),
     "entropy": (_INT, _P, _P, _I64, _I64, _P, _P, _P, _INT),
     "entropy_backward": (_INT, _P, _P, _P, _P, _P, _P, _I64, _I64, _P, _INT),
@@ -105,12 +105,12 @@ def select(keys: Tensor, n: int, magnitude: bool, largest: bool) -> Tensor:
     return indices
 
 
-def replace(keys: Tensor, indices: Tensor, strengths: Tensor, edit: Edit) -> ReplacedRows:
+def replace(keys: Tensor, indices: Tensor, signs: Tensor, strengths: Tensor, edit: Edit) -> ReplacedRows:
     """See `rows.replace`."""
     (N, F), n = keys.shape, indices.shape[1]
-    out = ReplacedRows(torch.empty_like(keys), torch.empty(N, n, dtype=torch.int8), torch.empty(N))
+    out = ReplacedRows(torch.empty_like(keys), torch.empty(N))
     sizes = (N, F, n, N // strengths.numel())
-    _call("replace", keys.dtype, keys, indices, strengths, *sizes, *edit[:3], *out)
+    _call("replace", keys.dtype, keys, indices, signs, strengths, *sizes, *edit[:3], *out)
     return out
 
 

@@ -8,7 +8,7 @@ anyway (the keys themselves) and a few numbers per token. They are differentiabl
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,18 +35,17 @@ def _(keys: Tensor, n: int, *_: object) -> Tensor:
 
 @torch.library.custom_op("steerline::replace_keys", mutates_args=())
 def replace_keys(
-    keys: Tensor, indices: Tensor, strengths: Tensor, scale: float, absolute: bool, keep_sign: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Edited keys [N, F], signs [N, n], means [N]. See `rows.replace`."""
+    keys: Tensor, indices: Tensor, signs: Tensor, strengths: Tensor, scale: float, absolute: bool, keep_sign: bool
+) -> tuple[Tensor, Tensor]:
+    """Edited keys [N, F] and means [N]. See `rows.replace`."""
     path = native.replace if native.handles(keys) else rows.replace
-    edited, signs, means = path(keys, indices, strengths, Edit(scale, absolute, keep_sign, False))
-    return edited, signs, means
+    edited, means = path(keys, indices, signs, strengths, Edit(scale, absolute, keep_sign, False))
+    return edited, means
 
 
 @replace_keys.register_fake
-def _(keys: Tensor, indices: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
-    means = keys.new_empty(keys.shape[0], dtype=rows.statistics_dtype(keys))
-    return torch.empty_like(keys), torch.empty_like(indices, dtype=torch.int8), means
+def _(keys: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(keys), keys.new_empty(keys.shape[0], dtype=rows.statistics_dtype(keys))
 
 
 @torch.library.custom_op("steerline::replace_keys_backward", mutates_args=())
@@ -106,18 +105,37 @@ def _norm(name: str) -> Norm:
     return NORMS[[str(norm) for norm in NORMS].index(name)]
 
 
+class Picked(NamedTuple):
+    """The keys to edit: indices [N, n] int32, and the signs [N, n] int8 that they count as having."""
+
+    indices: Tensor
+    signs: Tensor
+
+
+def pick(keys: Tensor, n: int, magnitude: bool, largest: bool = False) -> Picked:
+    """The n smallest or largest keys of each token of [N, F]; see `rows.select`."""
+    indices = select_keys(keys, n, magnitude, largest)
+    return Picked(indices, rows.signs_at(keys, indices))
+
+
 class ReplaceKeys(torch.autograd.Function):
-    """keys [..., F], indices [N, n], strengths [S] -> edited keys [..., F].
+    """keys [..., F], picked indices and signs [N, n], strengths [S] -> edited keys [..., F].
 
     `on_backward` runs once in each backward pass, after saved tensors were read (that is, recomputed if need be).
     """
 
     @staticmethod
     def forward(
-        ctx: Any, keys: Tensor, indices: Tensor, strengths: Tensor, edit: Edit, on_backward: Callable[[], None] | None
+        ctx: Any,
+        keys: Tensor,
+        indices: Tensor,
+        signs: Tensor,
+        strengths: Tensor,
+        edit: Edit,
+        on_backward: Callable[[], None] | None,
     ) -> Tensor:
         flat = keys.reshape(-1, keys.shape[-1]).contiguous()
-        edited, signs, means = replace_keys(flat, indices, strengths, edit.scale, edit.absolute, edit.keep_sign)
+        edited, means = replace_keys(flat, indices, signs, strengths, *edit[:3])
         out: Tensor = edited.view(keys.shape)
         # The result, unlike the argument, is kept by the value projection: saving it takes no memory of its own.
         ctx.save_for_backward(out, indices, signs, means, strengths)
@@ -135,7 +153,7 @@ class ReplaceKeys(torch.autograd.Function):
         F = out.shape[-1]
         flat = grad.reshape(-1, F).contiguous()
         result: Tensor = replace_keys_backward(flat, out.view(-1, F), indices, signs, means, strengths, *ctx.edit)
-        return result.view(out.shape), None, None, None, None
+        return result.view(out.shape), None, None, None, None, None
 
 
 class TokenEntropy(torch.autograd.Function):
@@ -199,10 +217,10 @@ class EntropySideLoss(torch.autograd.Function):
 
 
 def replaced(
-    keys: Tensor, indices: Tensor, strengths: Tensor, edit: Edit, on_backward: Callable[[], None] | None = None
+    keys: Tensor, picked: Picked, strengths: Tensor, edit: Edit, on_backward: Callable[[], None] | None = None
 ) -> Tensor:
-    """Keys [..., F] with those at `indices` [N, n] edited; see `ReplaceKeys`."""
-    result: Tensor = ReplaceKeys.apply(keys, indices, strengths, edit, on_backward)  # type: ignore[no-untyped-call]
+    """Keys [..., F] with the picked ones edited; see `ReplaceKeys`."""
+    result: Tensor = ReplaceKeys.apply(keys, *picked, strengths, edit, on_backward)  # type: ignore[no-untyped-call]
     return result
 
 

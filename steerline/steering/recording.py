@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from steerline.errors import SteeringError
+from steerline.steering.ops import Picked
 from steerline.steering.rows import Norm, statistics_dtype
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The keys picked in one forward pass: per layer, indices [N, n] int32 of the N tokens of the batch, row by row."""
+    """The keys picked in one forward pass, and their signs: per layer, of the N tokens of the batch, row by row.
 
-    layers: dict[int, Tensor] = field(default_factory=dict)
+    The signs belong to it because the smallest keys lie next to 0, where rounding turns signs as it swaps ranks.
+    """
+
+    layers: dict[int, Picked] = field(default_factory=dict)
 
     def rows(self, start: int, stop: int, batch_size: int) -> Selection:
         """The selection of batch rows start to stop, of a selection made on `batch_size` rows."""
-        return Selection(
-            {
-                layer: picked.view(batch_size, -1, picked.shape[-1])[start:stop].reshape(-1, picked.shape[-1])
-                for layer, picked in self.layers.items()
-            }
-        )
+
+        def cut(part: Tensor) -> Tensor:
+            return part.view(batch_size, -1, part.shape[-1])[start:stop].reshape(-1, part.shape[-1])
+
+        return Selection({layer: Picked(*map(cut, picked)) for layer, picked in self.layers.items()})
 
 
 class Recording:
@@ -97,19 +99,28 @@ class Recording:
         self.measured[layer] = total.detach()
 
 
-def picked_before(selection: Selection, layer: int, num_tokens: int, n: int, device: torch.device) -> Tensor:
-    """The indices [num_tokens, n] that `selection` holds for a layer.
+def picked_before(selection: Selection, layer: int, n: int, keys: Tensor) -> Picked:
+    """What `selection` holds for the keys [N, F] of a layer.
 
     Raises:
-        SteeringError: it holds none, or indices of another shape.
+        SteeringError: it holds none, or indices of another shape or beyond F.
     """
-    layers: Mapping[int, Tensor] = selection.layers
-    if layer not in layers or layers[layer].shape != (num_tokens, n):
+    N, F = keys.shape
+    picked = selection.layers.get(layer)
+    # The kernels trust their indices, so none may point outside a row.
+    if (
+        picked is None
+        or picked.indices.shape != (N, n)
+        or picked.signs.shape != (N, n)
+        or bool(((picked.indices < 0) | (picked.indices >= F)).any())
+    ):
         raise SteeringError(
             "the replayed selection does not fit this forward pass",
             where=f"layer {layer}",
-            got=f"{list(layers[layer].shape)}" if layer in layers else "nothing for this layer",
-            expected=f"indices of shape {[num_tokens, n]}",
+            got="nothing for this layer" if picked is None else f"indices of shape {list(picked.indices.shape)}",
+            expected=f"indices of shape {[N, n]}, from 0 to {F - 1}",
             fix="replay a selection recorded with the same steering on a batch of the same shape",
         )
-    return layers[layer].to(device)
+    return Picked(
+        picked.indices.to(keys.device, torch.int32).contiguous(), picked.signs.to(keys.device, torch.int8).contiguous()
+    )

@@ -38,10 +38,9 @@ class EntropyRows(NamedTuple):
 
 
 class ReplacedRows(NamedTuple):
-    """Edited keys [N, F]; sign of each edited key before the edit [N, n] int8; mean of each token's keys [N]."""
+    """Edited keys [N, F]; mean of each token's keys [N]."""
 
     keys: Tensor
-    signs: Tensor
     means: Tensor
 
 
@@ -79,8 +78,17 @@ def _per_row(strengths: Tensor, keys: Tensor) -> Tensor:
     return strengths.to(keys.device, statistics_dtype(keys)).repeat_interleave(keys.shape[0] // strengths.numel())
 
 
-def replace(keys: Tensor, indices: Tensor, strengths: Tensor, edit: Edit) -> ReplacedRows:
-    """Moves the keys at `indices` [N, n] from where they are (strength 0) to where `edit` puts them (strength 1)."""
+def signs_at(keys: Tensor, indices: Tensor) -> Tensor:
+    """The signs [N, n] int8 of the keys at `indices` [N, n]: -1, 0 or 1 (0 for NaN)."""
+    picked = keys.gather(-1, indices.long())
+    return (picked > 0).to(torch.int8) - (picked < 0).to(torch.int8)
+
+
+def replace(keys: Tensor, indices: Tensor, signs: Tensor, strengths: Tensor, edit: Edit) -> ReplacedRows:
+    """Moves the keys at `indices` [N, n] from where they are (strength 0) to where `edit` puts them (strength 1).
+
+    `signs` [N, n] are those that these keys count as having.
+    """
     x = keys.to(statistics_dtype(keys))
     strength = _per_row(strengths, keys)
     means = (x.abs() if edit.absolute else x).mean(dim=-1)
@@ -88,13 +96,12 @@ def replace(keys: Tensor, indices: Tensor, strengths: Tensor, edit: Edit) -> Rep
     old = x.gather(-1, index)
     target = edit.scale * means[:, None].expand_as(old)
     if edit.keep_sign:
-        target = torch.where(old < 0, -edit.scale, edit.scale) * means.abs()[:, None]
+        target = torch.where(signs < 0, -edit.scale, edit.scale) * means.abs()[:, None]
     new = torch.lerp(old, target, strength[:, None].expand_as(old))
     acts = strength != 0
     edited = keys.scatter(-1, index, new.to(keys.dtype))
     return ReplacedRows(
         keys=torch.where(acts[:, None], edited, keys),
-        signs=torch.where(acts[:, None], old.sign(), 0).to(torch.int8),
         means=torch.where(acts, means, 0),
     )
 

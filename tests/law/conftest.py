@@ -14,6 +14,7 @@ from steerline.config.steering import BoostSpec, EntropySpec, SteeringSpec
 from steerline.config.training import ObjectiveSpec
 from steerline.data.batch import Batch, Row, collate
 from steerline.data.tokens import TokenizedExample
+from steerline.steering.ops import Picked
 from steerline.steering.recording import Selection
 from steerline.training.objective import ObjectiveModel
 
@@ -75,7 +76,7 @@ class Picks:
     """
 
     def __init__(self, module: ObjectiveModel, rows: list[Row]) -> None:
-        self._of: dict[str, dict[int, torch.Tensor]] = {}
+        self._of: dict[str, dict[int, Picked]] = {}
         for row in rows:
             with torch.no_grad(), module.steering.recording_selection() as selection:
                 module.model(**collate([row], 0, 1).model_inputs(module.model.config))
@@ -85,9 +86,12 @@ class Picks:
         """The picks [B * T, n] of each layer; any keys at all on padding."""
         layers = {}
         for layer, sample in next(iter(self._of.values())).items():
-            picked = torch.arange(sample.shape[1], dtype=sample.dtype).repeat(*batch.input_ids.shape, 1)
+            n = sample.indices.shape[1]
+            indices = torch.arange(n, dtype=torch.int32).repeat(*batch.input_ids.shape, 1)
+            signs = torch.ones(*batch.input_ids.shape, n, dtype=torch.int8)
             for row, names in enumerate(batch.sample_ids):
                 for number, name in enumerate(names, start=1):
-                    picked[row, batch.segment_ids[row] == number] = self._of[name][layer]
-            layers[layer] = picked.flatten(0, 1)
+                    tokens = batch.segment_ids[row] == number
+                    indices[row, tokens], signs[row, tokens] = self._of[name][layer]
+            layers[layer] = Picked(indices.flatten(0, 1), signs.flatten(0, 1))
         return Selection(layers)

@@ -9,6 +9,8 @@ from torch import Tensor
 from steerline.config.steering import BoostSpec, SteeringSpec, StrengthSchedule
 from steerline.errors import SteeringError
 from steerline.steering import attach, boost_keys
+from steerline.steering.ops import Picked
+from steerline.steering.recording import Selection
 from tests.unit.steering.sites import Ffns, batch
 
 READING = {"select": "magnitude", "mean": "abs", "keep_sign": True, "fraction": 0.2}
@@ -134,7 +136,7 @@ def test_random_keys_edit_as_many_keys_in_the_same_way_but_others() -> None:
             model.watch()(x)
         edited = model.seen[0] != keys
         assert (edited.sum(-1) == 4).all()
-        index = picked.layers[0].view(3, 5, 4).long()
+        index = picked.layers[0].indices.view(3, 5, 4).long()
         mean = keys.abs().mean(-1, keepdim=True)
         torch.testing.assert_close(
             model.seen[0].gather(-1, index), keys.gather(-1, index).sign() * mean.expand(3, 5, 4)
@@ -142,8 +144,8 @@ def test_random_keys_edit_as_many_keys_in_the_same_way_but_others() -> None:
         attachment.step = 1
         with attachment.recording_selection() as later:
             model(x)
-    assert not torch.equal(picked.layers[0], later.layers[0])
-    assert not torch.equal(picked.layers[0], picked.layers[1])
+    assert not torch.equal(picked.layers[0].indices, later.layers[0].indices)
+    assert not torch.equal(picked.layers[0].indices, picked.layers[1].indices)
 
 
 def test_top_keys_edit_the_largest() -> None:
@@ -152,7 +154,7 @@ def test_top_keys_edit_the_largest() -> None:
     attachment = attach(model, boosted(control="top_keys"), anatomy=model.anatomy())
     with attachment.recording_selection() as picked:
         model.watch()(x)
-    assert torch.equal(picked.layers[0].long(), keys.abs().view(15, -1).topk(4).indices.sort().values)
+    assert torch.equal(picked.layers[0].indices.long(), keys.abs().view(15, -1).topk(4).indices.sort().values)
     assert ((model.seen[0] != keys).sum(-1) == 4).all()
 
 
@@ -202,11 +204,26 @@ def test_a_replayed_selection_decides_in_place_of_the_ranks() -> None:
             model(other)
         keys = first_keys(model, other)
         where = (model.seen[0] != keys).view(15, -1).nonzero()[:, 1].view(15, 4)
-        assert torch.equal(where, picked.layers[0].long())
+        assert torch.equal(where, picked.layers[0].indices.long())
         with attachment.replaying(picked.rows(1, 3, 3)):
             model(x[1:])
         with attachment.replaying(picked), pytest.raises(SteeringError, match="does not fit"):
             model(x[1:])
+        beyond = Selection({0: Picked(picked.layers[0].indices + 20, picked.layers[0].signs)})
+        with attachment.replaying(beyond), pytest.raises(SteeringError, match="does not fit"):
+            model(x)
+
+
+def test_a_replayed_selection_keeps_the_signs_that_it_was_recorded_with() -> None:
+    model, x = Ffns(), batch()
+    with attach(model, boosted(layers=(0,)), anatomy=model.anatomy()) as attachment:
+        with attachment.recording_selection() as picked:
+            model.watch()(x)
+        recorded = model.seen[0].gather(-1, picked.layers[0].indices.long().view(3, 5, 4))
+        with attachment.replaying(Selection({0: Picked(picked.layers[0].indices, -picked.layers[0].signs)})):
+            model(x)
+        turned = model.seen[0].gather(-1, picked.layers[0].indices.long().view(3, 5, 4))
+    assert torch.equal(turned, -recorded)
 
 
 def test_a_selection_holds_one_forward_pass() -> None:

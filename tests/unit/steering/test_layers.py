@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steerline.errors import SteeringError
@@ -16,6 +16,7 @@ def test_the_thirds_of_24_layers_are_8_each() -> None:
     assert select_layers("late", 24) == tuple(range(16, 24))
 
 
+@settings(derandomize=True, deadline=None)
 @given(num_layers=st.integers(3, 200))
 def test_the_thirds_divide_all_layers_evenly(num_layers: int) -> None:
     thirds = [select_layers(third, num_layers) for third in ("early", "middle", "late")]  # type: ignore[arg-type]

@@ -72,12 +72,13 @@ def test_replacements_and_their_gradients_agree(dtype: torch.dtype, edit: Edit) 
     picked = rows.select(keys, 15, True, False)
     strengths = torch.tensor([0.0, 1.0, 0.3, 0.7], dtype=torch.float64)
     tolerance = 8e-3 if dtype == torch.bfloat16 else 1e-5
-    mine, plain = (path.replace(keys, picked, strengths, edit) for path in (native, rows))
+    signs = rows.signs_at(keys, picked)
+    mine, plain = (path.replace(keys, picked, signs, strengths, edit) for path in (native, rows))
     for one, other in zip(mine, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=0, equal_nan=True)
     torch.testing.assert_close(
-        native.replace_backward(grad, plain.keys, picked, plain.signs, plain.means, strengths, edit),
-        rows.replace_backward(grad, plain.keys, picked, plain.signs, plain.means, strengths, edit),
+        native.replace_backward(grad, plain.keys, picked, signs, plain.means, strengths, edit),
+        rows.replace_backward(grad, plain.keys, picked, signs, plain.means, strengths, edit),
         rtol=tolerance,
         atol=1e-6,
         equal_nan=True,
@@ -123,7 +124,9 @@ def test_without_a_compiler_plain_torch_runs_after_one_line_in_the_log(
     no_kernels: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     keys = keys_of(torch.float32)[7:]
-    expected = rows.replace(keys, rows.select(keys, 15, False, False), torch.ones(1), Edit(1.0, False, False, False))
+    picked = rows.select(keys, 15, False, False)
+    edit = Edit(1.0, False, False, False)
+    expected = rows.replace(keys, picked, rows.signs_at(keys, picked), torch.ones(1), edit)
     monkeypatch.setenv("CXX", "/no/such/compiler")
     with caplog.at_level(logging.WARNING):
         assert torch.equal(boost_keys(keys), expected.keys)
