@@ -71,7 +71,8 @@ def end(records: Iterable[ProcessRecord], mark: str) -> list[int]:
         pids that could not be ended; empty when all are gone.
     """
     roots = [process for record in records if (process := find(record)) is not None]
-    family = {process.pid: process for process in [*_marked(mark), *_descendants(roots), *roots]}
+    # Listed before their parents end, when those that dropped the mark can still be told.
+    family = {process.pid: process for process in [*_descendants(roots), *roots]}
     # The servers end their own helpers in the right order; only what is left over is ended from here.
     for root in roots:
         _signal(root, kill=False)

@@ -22,6 +22,13 @@ LEAVES = (
 )
 
 
+# Starts a child that does not carry the mark, and waits beside it.
+SHEDS = (
+    f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-S', '-c', {WAITS!r}], env={{}});"
+    "print(p.pid, flush=True); time.sleep(600)"
+)
+
+
 def start(script: str, log: Path, mark: str) -> ProcessRecord:
     return processes.start([sys.executable, "-S", "-c", script], {**os.environ, MARK: mark}, log)
 
@@ -64,6 +71,16 @@ def test_a_helper_that_left_the_tree_is_found_by_its_mark(tmp_path: Path, monkey
     assert not helper.is_running() or helper.status() == psutil.STATUS_ZOMBIE
     assert processes.find(stranger) is not None
     processes.end([stranger], "stranger")
+
+
+def test_a_child_without_the_mark_is_found_by_the_tree(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(processes, "_HELPERS_WAIT_S", 0.1)
+    log = tmp_path / "log"
+    record = start(SHEDS, log, "shed")
+    until(lambda: log.read_text().endswith("up\n"))
+    child = psutil.Process(int(log.read_text().split()[0]))
+    assert processes.end([record], "shed") == []
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_recycled_pid_is_left_alone(tmp_path: Path) -> None:
