@@ -1,6 +1,6 @@
 """InfoSteer's kernels against plain torch, and what they add to a forward and backward pass of SmolLM2-135M.
 
-    python -m benchmarks.steering_kernels [--device cuda] [--repetitions 9] [--random-weights]
+    python -m benchmarks.steering_kernels [--device cuda] [--repetitions 9]
 
 The in-model part times forward, loss and backward without the optimiser, so its ratios are stricter than those of whole
 steps. Peak memory is that of a fresh process for each variant, with gradients and without optimiser states.
@@ -9,6 +9,7 @@ steps. Peak memory is that of a fresh process for each variant, with gradients a
 from __future__ import annotations
 
 import argparse
+import functools
 import resource
 import subprocess
 import sys
@@ -63,15 +64,16 @@ def kernel_rows(device: str, repetitions: int) -> list[Row]:
     weights = torch.ones(B * T, device=device)
     strengths = torch.ones(1, dtype=torch.float64)
     edit = Edit(1.0, True, True, False)
-    edited, signs, means = rows.replace(keys, picked, strengths, edit)
+    signs = rows.signs_at(keys, picked)
+    edited, means = rows.replace(keys, picked, signs, strengths, edit)
     found = rows.entropy(keys, weights, "abs_l1")
     rest = (picked, signs, means, strengths)
     pairs: dict[str, tuple[Callable[[], object], Callable[..., object], tuple[Any, ...]]] = {
         "select": (lambda: ops.select_keys(keys, n, True, False), rows.select, (keys, n, True, False)),
         "replace": (
-            lambda: ops.replace_keys(keys, picked, strengths, *edit[:3]),
+            lambda: ops.replace_keys(keys, picked, signs, strengths, *edit[:3]),
             rows.replace,
-            (keys, picked, strengths, edit),
+            (keys, picked, signs, strengths, edit),
         ),
         "replace, backward": (
             lambda: ops.replace_keys_backward(grad, edited, *rest, *edit),
@@ -105,9 +107,9 @@ def kernel_rows(device: str, repetitions: int) -> list[Row]:
 
 
 @contextmanager
-def step(variant: str, device: str, random_weights: bool) -> Iterator[Callable[[], object]]:
-    """A forward and backward pass of SmolLM2 under one variant; the model is built once per process."""
-    model = model_on(device, random_weights)
+def step(variant: str, device: str) -> Iterator[Callable[[], object]]:
+    """A forward and backward pass of SmolLM2 under one variant."""
+    model = model_on(device)
     ids = torch.randint(0, model.config.vocab_size, (B, T), generator=torch.Generator().manual_seed(0)).to(device)
     mask = torch.ones(B, T, dtype=torch.bool, device=device)
     spec = VARIANTS[variant]
@@ -125,36 +127,21 @@ def step(variant: str, device: str, random_weights: bool) -> Iterator[Callable[[
         yield work
 
 
-_MODELS: dict[tuple[str, bool], Any] = {}
+@functools.cache
+def model_on(device: str) -> Any:
+    """SmolLM2-135M in bf16, loaded once in a process."""
+    from steerline.config.model import ModelSpec, PackagedModel
+    from steerline.models.load import load_model
+
+    spec = ModelSpec(source=PackagedModel(kind="packaged", name="smollm2-135m-instruct"))
+    return load_model(spec, dtype=torch.bfloat16).model.to(device).train()
 
 
-def model_on(device: str, random_weights: bool) -> Any:
-    """SmolLM2-135M in bf16, its real weights or random ones of the same shape."""
-    key = device, random_weights
-    if key not in _MODELS:
-        if random_weights:
-            from transformers import LlamaConfig, LlamaForCausalLM
-
-            shape = {"hidden_size": 576, "intermediate_size": F, "num_hidden_layers": 30, "vocab_size": 49152}
-            heads = {"num_attention_heads": 9, "num_key_value_heads": 3}
-            config = LlamaConfig(**shape, **heads, tie_word_embeddings=True)
-            model = LlamaForCausalLM(config).to(torch.bfloat16)
-        else:
-            from steerline.config.archive import PackagedRef
-            from steerline.config.model import ModelSpec
-            from steerline.models.load import load_model
-
-            packaged = ModelSpec(packaged=PackagedRef(name="smollm2-135m-instruct"))
-            model = load_model(packaged, dtype=torch.bfloat16).model
-        _MODELS[key] = model.to(device).train()
-    return _MODELS[key]
-
-
-def timed_rows(device: str, repetitions: int, random_weights: bool) -> list[Row]:
+def timed_rows(device: str, repetitions: int) -> list[Row]:
     """Forward and backward of each variant over that of the plain model."""
 
     def measure(variant: str) -> float:
-        with step(variant, device, random_weights) as work:
+        with step(variant, device) as work:
             return seconds(work, device)
 
     contestants: dict[str, Callable[[], float]] = {name: lambda name=name: measure(name) for name in VARIANTS}
@@ -176,12 +163,11 @@ def timed_rows(device: str, repetitions: int, random_weights: bool) -> list[Row]
     return table
 
 
-def peak_rows(device: str, repetitions: int, random_weights: bool) -> list[Row]:
+def peak_rows(device: str, repetitions: int) -> list[Row]:
     """Peak memory of a fresh process for each variant over that of the plain model."""
 
     def measure(variant: str) -> float:
         command = [sys.executable, "-m", "benchmarks.steering_kernels", "--device", device, "--peak", variant]
-        command += ["--random-weights"] if random_weights else []
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
     names = ("plain", "entropy, all tokens", "boost, magnitude")
@@ -194,9 +180,9 @@ def peak_rows(device: str, repetitions: int, random_weights: bool) -> list[Row]:
     return table
 
 
-def peak(variant: str, device: str, random_weights: bool) -> float:
+def peak(variant: str, device: str) -> float:
     """MiB at the peak of three passes in this process."""
-    with step(variant, device, random_weights) as work:
+    with step(variant, device) as work:
         for _ in range(3):
             work()
     if device == "cuda":
@@ -208,16 +194,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repetitions", type=int, default=5, help="at least 5 for figures that are kept")
-    parser.add_argument("--random-weights", action="store_true", help="SmolLM2's shape without its weights")
     parser.add_argument("--peak", choices=VARIANTS, help="print one variant's peak memory and stop")
     args = parser.parse_args()
     torch.manual_seed(0)
     if args.peak:
-        print(peak(args.peak, args.device, args.random_weights))
+        print(peak(args.peak, args.device))
         return
     table = [
-        *timed_rows(args.device, args.repetitions, args.random_weights),
-        *peak_rows(args.device, args.repetitions, args.random_weights),
+        *timed_rows(args.device, args.repetitions),
+        *peak_rows(args.device, args.repetitions),
         *kernel_rows(args.device, args.repetitions),
     ]
     for row in table:
@@ -230,7 +215,7 @@ def main() -> None:
             rows=table,
             notes=[
                 "Ratios are medians over interleaved repetitions (smallest to largest).",
-                "Weights: " + ("random, SmolLM2's shape." if args.random_weights else "SmolLM2-135M-Instruct."),
+                "Weights: SmolLM2-135M-Instruct. Forward, loss and backward; no optimiser.",
             ],
         )
     )
