@@ -7,7 +7,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # First on PATH, so that jobs started by Ray find this Python and these tools.
 export PATH := $(abspath $(BIN)):$(PATH)
-export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || echo cpu)
 export RAY_USAGE_STATS_ENABLED := 0
 PYTEST := $(BIN)/python -m pytest -q
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.loop [--repetitions 5] [--group stage0] [--group accumulation]
 
-Every contestant trains SmolLM2-135M in bf16 with float32 master weights, clipping at 1.0 and fused AdamW, one worker, on
-the same rows of 128 tokens that all carry the loss: nothing is padded and no logit is spared, so that only the loop
+Every contestant trains SmolLM2-135M in bf16 with float32 master weights, clipping at 1.0 and fused AdamW, one worker,
+on the same rows of 128 tokens that all carry the loss: nothing is padded and no logit is spared, so that only the loop
 differs. A sample is the median time of a step after the first, measured from the end of the step before, so that data,
 metrics, logging and tracking count. Steerline's job is a real one: Ray Train, DeepSpeed, an MLflow server.
 """

@@ -101,27 +101,35 @@ def fine_tune(stack: Stack, label: str, config: str) -> Finished:
 
 
 def follow(command: list[str], label: str) -> None:
-    """Run the submission; progress lines become a bar in a terminal, other lines are shown as they are."""
-    bar = Progress(
-        TextColumn("{task.description}"),
+    """Run the submission: steps become a bar in a terminal and lines elsewhere; the whole log goes to a file."""
+    log = STATE / "logs" / f"demo-{label.lower().replace(' ', '-')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    steps = Progress(
+        TextColumn("  {task.description}"),
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[values]}"),
         TimeElapsedColumn(),
         console=console,
         disable=not console.is_terminal,
     )
-    with bar, subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as job:
-        task = bar.add_task(label, total=1, values="")
+    with (
+        log.open("w") as kept,
+        steps,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as job,
+    ):
+        task = steps.add_task(label, total=1, values="")
         assert job.stdout is not None
         for line in job.stdout:
+            kept.write(line)
             progress = parse_progress(line)
-            if progress is None or not console.is_terminal:
-                console.print(line.rstrip(), markup=False, highlight=False)
-            if progress is not None:
+            if progress is not None and console.is_terminal:
                 values = " ".join(f"{key}={value:.4g}" for key, value in progress.values.items())
-                bar.update(task, completed=progress.step, total=progress.total, values=values)
+                steps.update(task, completed=progress.step, total=progress.total, values=values)
+            elif "steerline: " in line:
+                console.print("  " + line.partition("steerline: ")[2].rstrip(), markup=False, highlight=False)
     if job.returncode:
-        raise TrainingError(f"the job of {label} failed", got=f"exit code {job.returncode}", where=" ".join(command))
+        tail = "".join(log.read_text().splitlines(keepends=True)[-40:])
+        raise TrainingError(f"the job of {label} failed", where=str(log), got=f"exit code {job.returncode}\n{tail}")
 
 
 def show(runs: list[Finished], stack: Stack) -> None:

@@ -35,7 +35,10 @@ _PASSED_ON = (
 def cluster_nodes() -> list[dict[str, Any]]:
     """The cluster's nodes, after connecting to it; without `RAY_ADDRESS` a local one is started."""
     if not ray.is_initialized():
-        ray.init(log_to_driver=True)
+        # Train's controller and its placement-group cleaner look for their own cluster by this variable; where a second
+        # cluster runs on the host they would find the wrong one, or none.
+        address = os.environ.get("RAY_ADDRESS")
+        ray.init(log_to_driver=True, runtime_env={"env_vars": {"RAY_ADDRESS": address}} if address else None)
     nodes: list[dict[str, Any]] = ray.nodes()
     return nodes
 
@@ -119,7 +122,6 @@ def _say(line: str) -> None:
 
 def _environment(cluster: ClusterSpec) -> dict[str, str]:
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    # Ray's placement-group cleaner looks for its own cluster by this; with a second one on the host it finds the wrong.
     if ray.is_initialized():
         passed["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     if not cluster.use_gpu:
