@@ -38,9 +38,6 @@ class Engine:
         workers: all of them; torch's process group must exist.
         accumulation: micro-batches of one worker per optimiser step.
         universal: `load` will be given a universal checkpoint.
-
-    Raises:
-        ConfigError: `zero.raw` sets keys that are Steerline's.
     """
 
     def __init__(

