@@ -12,7 +12,7 @@ from steerline.config.tracking import TrackingSpec
 from steerline.errors import TrackingError
 from steerline.tracking import naming
 from steerline.tracking.connection import connect, patiently
-from steerline.tracking.mlflow_backend import MAX_TAG_CHARS, MlflowBackend
+from steerline.tracking.mlflow_backend import MlflowBackend
 from steerline.tracking.provenance import Provenance, collect
 from steerline.tracking.queries import quoted, search_runs
 from steerline.tracking.recorder import Recorder
@@ -79,21 +79,21 @@ def start_run(
     run, is_new = ask("begin the run", lambda: _find_or_create(client, experiment_id, run_name, seen.user))
     ref = RunRef(uri, experiment_id, run.info.run_id, run.info.start_time)
     attempt = 1 if is_new else int(run.data.tags.get(naming.TAG_ATTEMPT, "0")) + 1
-    all_tags = {
-        **_provenance_tags(seen),
-        **{naming.field_name(k): redactor.field(k, v) for k, v in {**spec.tags, **(tags or {})}.items()},
-        **naming.lineage_tags(parents or {}),
+    own_tags = {
         naming.TAG_RUN_NAME: run_name,
         naming.TAG_RUN_KIND: kind,
         naming.TAG_ATTEMPT: str(attempt),
-    }
-    optional = {
         naming.TAG_CONFIG_HASH: config_hash,
         naming.TAG_PARENT_RUN: parent_run_id,
         "steerline.ray_job_id": ray_job_id,
         f"steerline.ray_job_id.{attempt}": ray_job_id,
     }
-    all_tags.update({k: v for k, v in optional.items() if v is not None})
+    all_tags = {
+        **_provenance_tags(seen),
+        **{naming.field_name(k): redactor.field(k, v) for k, v in {**spec.tags, **(tags or {})}.items()},
+        **naming.lineage_tags(parents or {}),
+        **{k: v for k, v in own_tags.items() if v is not None},
+    }
     backend = MlflowBackend(ref)
     fields = naming.flatten(params if params is not None else config or {})
     new_params = {k: redactor.field(k, v) for k, v in fields.items() if k not in run.data.params}
@@ -101,7 +101,7 @@ def start_run(
     def describe() -> None:
         if not is_new:
             backend.set_status("RUNNING")
-        _in_chunks(backend.set_tags, {k: v[:MAX_TAG_CHARS] for k, v in all_tags.items()})
+        _in_chunks(backend.set_tags, all_tags)
         _in_chunks(backend.log_params, new_params)
         for name, text in _files(config, config_provenance, seen, redactor).items():
             client.log_text(ref.run_id, text, name if attempt == 1 else f"attempts/{attempt}/{name}")
