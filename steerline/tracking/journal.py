@@ -163,9 +163,15 @@ class Journal:
         """Bring what was written to the disk itself, and try again what a full disk had refused."""
         with self._mutex:
             self._write_backlog()
-            if self._dirty:
-                os.fsync(self._fd)
-                self._dirty = False
+            if not self._dirty:
+                return
+            self._dirty = False
+            # A second handle: a slow disk must not hold up `append`, which may also close the first one meanwhile.
+            fd = os.dup(self._fd)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def keep_file(self, source: Path | bytes, name: str) -> str:
         """Put a copy under `files/` and return its name there. The copy is deleted once the server has it."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -191,4 +192,23 @@ def test_a_segment_stays_until_its_last_record_is_taken(tmp_path: Path) -> None:
     assert (tmp_path / "records-000000000001.jsonl").exists()
     journal.acknowledge(records[second - 2 : second - 1])
     assert not (tmp_path / "records-000000000001.jsonl").exists()
+    journal.close()
+
+
+def test_recording_does_not_wait_for_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path, RUN)
+    fill(journal, range(1))
+    in_the_meantime: list[threading.Thread] = []
+
+    def slow_fsync(fd: int) -> None:
+        recording = threading.Thread(target=fill, args=(journal, range(1, 2)), daemon=True)
+        recording.start()
+        recording.join(20)
+        in_the_meantime.append(recording)
+
+    monkeypatch.setattr("steerline.tracking.journal.os.fsync", slow_fsync)
+    journal.sync()
+    monkeypatch.undo()
+    assert [thread.is_alive() for thread in in_the_meantime] == [False]
+    assert steps_of(journal.read(9)) == [0, 1]
     journal.close()
