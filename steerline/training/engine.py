@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from deepspeed.runtime.zero.partition_parameters import is_zero_param
 from torch import Tensor, nn
 
@@ -63,6 +65,14 @@ class Engine:
         masters_needed = zero.stage == 0 and training.precision == "bf16"
         optimizer = (MasterAdamW if masters_needed else adamw)(groups, training.optimizer)
         self._engine, self._optimizer, _, _ = deepspeed.initialize(model=objective, optimizer=optimizer, config=config)
+        # One worker has nothing to reduce, but the first two would flatten all gradients and copy them back at the end
+        # of each step, and stage 2 would do as much after every micro-batch.
+        alone = workers.world_size == 1
+        if alone and (zero.stage == 0 or isinstance(self._optimizer, BF16_Optimizer)):
+            self._engine.enable_backward_allreduce = False
+        self._reduces_once = alone and zero.stage == 2
+        self._step_scope = ExitStack()
+        self._in_step = False
         self._engine.train()
 
     @property
@@ -81,9 +91,15 @@ class Engine:
             last: no further micro-batch follows in this step.
             measure: also measure the key entropy of every layer.
         """
+        if self._reduces_once and not self._in_step:
+            self._step_scope.enter_context(self._engine.coalesce_grad_reduction())
+        self._in_step = True
         self._engine.set_gradient_accumulation_boundary(last)
         output: ObjectiveOutput = self._engine(batch.to(self.device), normaliser, measure=measure)
         self._engine.backward(output.total * self._workers.world_size, scale_wrt_gas=False)
+        if last:
+            self._step_scope.close()
+            self._in_step = False
         return output
 
     def step(self, learning_rate: float) -> float:
@@ -91,6 +107,7 @@ class Engine:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         norm = self._clip() if self._stage == 0 else None
+        self._engine.set_gradient_accumulation_boundary(True)
         self._engine.step()
         return float(self._engine.get_global_grad_norm() if norm is None else norm)
 

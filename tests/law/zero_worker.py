@@ -101,8 +101,8 @@ def run(rank: int, world_size: int, folder: Path) -> None:
     seen: dict[tuple[str, int], Any] = {}
     for name, spec, settings in setups():
         picks = picks_for(spec)
-        # One worker partitions nothing, so its stage 0 stands for all.
-        for stage in range(4 if world_size > 1 else 1):
+        # One worker partitions nothing; what else the stages do differently for it, two set-ups show.
+        for stage in range(4 if world_size > 1 or name in RESUMED else 1):
             engine = build(spec, stage, workers, **settings)
             losses = train(engine, workers, picks, range(2))
             saved = folder / f"{name}-{stage}-of-{world_size}" / "shards"
