@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from deepspeed.runtime.zero.partition_parameters import is_zero_param
 from torch import Tensor, nn
+from transformers.integrations import HfDeepSpeedConfig
 
 from steerline.config.training import TrainingSpec, ZeroSpec
 from steerline.data.batch import Batch
@@ -22,6 +24,19 @@ from steerline.training.workers import Workers
 from steerline.training.zero import deepspeed_config
 
 logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+
+
+@contextmanager
+def partitioned_loading(training: TrainingSpec, zero: ZeroSpec) -> Iterator[None]:
+    """Inside, a model that Transformers loads is partitioned over the workers weight by weight (stage 3).
+
+    No worker ever holds it whole. Torch's process group must exist; every worker loads the same model.
+    """
+    deepspeed.init_distributed(auto_mpi_discovery=False)
+    # Transformers asks whether one is alive.
+    alive = HfDeepSpeedConfig(deepspeed_config(zero, training, accumulation=1))
+    yield
+    del alive
 
 
 class Engine:
@@ -60,7 +75,8 @@ class Engine:
         config = deepspeed_config(
             zero, training, accumulation=accumulation, universal=universal, overlap=workers.device.type == "cuda"
         )
-        objective.to(workers.device)
+        if not any(is_zero_param(parameter) for parameter in objective.parameters()):
+            objective.to(workers.device)
         groups = parameter_groups(((p, _num_dimensions(p)) for p in objective.parameters()), training.optimizer)
         masters_needed = zero.stage == 0 and training.precision == "bf16"
         optimizer = (MasterAdamW if masters_needed else adamw)(groups, training.optimizer)

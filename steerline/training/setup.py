@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -19,7 +20,7 @@ from steerline.models.load import load_model
 from steerline.models.lora import add_lora
 from steerline.training.activation_checkpointing import enable_activation_checkpointing
 from steerline.training.checkpoint import SHARDS, Checkpoint, CheckpointStore
-from steerline.training.engine import Engine
+from steerline.training.engine import Engine, partitioned_loading
 from steerline.training.job import Job
 from steerline.training.loop import Course
 from steerline.training.objective import ObjectiveModel
@@ -59,10 +60,12 @@ def gather_materials(job: Job) -> Materials:
             packed row see each other.
     """
     spec = job.spec
-    loaded = load_model(spec.model, dtype=dtype_of(job))
+    partitioned = spec.zero.stage == 3 and (spec.zero.offload_parameters or spec.cluster.use_gpu)
+    with partitioned_loading(spec.training, spec.zero) if partitioned else nullcontext():
+        loaded = load_model(spec.model, dtype=dtype_of(job))
     model: PreTrainedModel = loaded.model
-    if spec.data.packing and spec.model.attention != "flash_attention_2":
-        # Flash kernels run on GPUs only, and the model is not there yet.
+    if spec.data.packing and not partitioned and spec.model.attention != "flash_attention_2":
+        # Neither a flash kernel (GPUs only) nor a partitioned model can run at this point.
         verify_isolation(model)
     enable_activation_checkpointing(model, spec.training.activation_checkpointing)
     if spec.model.lora is not None:

@@ -16,6 +16,7 @@ from steerline.errors import CheckpointError, NonFiniteLossError
 from steerline.models.export import check_manifest
 from steerline.training.checkpoint import CheckpointStore
 from steerline.training.job import Failure, Job, Outcome
+from steerline.training.setup import gather_materials
 from tests.law.runs import carry_out, losses, tiny_job
 
 pytestmark = pytest.mark.usefixtures("process_group")
@@ -156,6 +157,8 @@ def tiny_task_data() -> dict[str, object]:
         {"model__lora": {"rank": 2}},
         {"model__lora": {"rank": 2}, "zero__stage": 3},
         {"training__precision": "bf16", "training__activation_checkpointing": {}},
+        {"zero__stage": 3, "zero__offload_parameters": True, "zero__offload_optimizer": True},
+        {"zero__stage": 2, "zero__offload_optimizer": True},
         {"training__precision": "bf16", "zero__stage": 1, "data__packing": True, "model__lora": {"rank": 2}},
         {"objective": {"steering": {"boost": {"strength": 1.0, "select": "magnitude"}}}, "evaluation__steering": "on"},
     ],
@@ -169,3 +172,15 @@ def test_every_way_of_training_ends_in_a_proven_export_and_resumes(tmp_path: Pat
     assert isinstance(outcome, Outcome), outcome
     check_manifest(job.export)
     assert (job.folder / "evaluation.json").is_file()
+
+
+def test_a_large_model_is_never_whole_on_a_worker_and_learns_the_same(undisturbed: Job, tmp_path: Path) -> None:
+    model = {"source": {"kind": "local", "path": str(undisturbed.export)}}
+    whole = tiny_job(tmp_path / "whole", model=model)
+    parts = tiny_job(tmp_path / "parts", model=model, zero__stage=3, zero__offload_parameters=True)
+    loaded = gather_materials(parts).objective
+    assert all(parameter.numel() == 0 for parameter in loaded.parameters())
+    for job in (whole, parts):
+        outcome, _ = carry_out(job)
+        assert isinstance(outcome, Outcome), outcome
+    assert losses(parts)["train/loss"] == pytest.approx(losses(whole)["train/loss"], rel=1e-5)
