@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Mapping
 
 from steerline.config.load import Loaded
 from steerline.config.render import resolved, resolved_json
@@ -19,6 +21,16 @@ from steerline.training.ray_trainer import train
 
 STOPPED_EXIT_CODE = 130
 _FAILED_EXIT_CODE = 9
+
+
+def submission_id(environment: Mapping[str, str]) -> str | None:
+    """The id under which `ray job submit` runs this driver; none for a driver started by hand.
+
+    Ray 2.60 hands it over inside the job's config alone.
+    """
+    config = json.loads(environment.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    found: str | None = config.get("metadata", {}).get("job_submission_id")
+    return found
 
 
 class Driver:
@@ -88,7 +100,7 @@ class Driver:
             config_hash=self._job.config_hash,
             config_provenance=self._loaded.provenance,
             parents={"base_model": describe(spec.model.source)},
-            ray_job_id=os.environ.get("RAY_JOB_SUBMISSION_ID"),
+            ray_job_id=submission_id(os.environ),
         )
 
     def _register(self, run: RunRef, outcome: Outcome) -> None:

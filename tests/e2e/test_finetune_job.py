@@ -37,6 +37,7 @@ def test_the_job_shows_every_step_while_it_runs(submitted: Submitted) -> None:
 def test_mlflow_holds_the_whole_run(stack: Stack, submitted: Submitted) -> None:
     run = find_run(stack.tracking_uri, submitted.job.name)
     assert run.status == "FINISHED"
+    assert any(value.startswith("raysubmit_") for value in run.tags.values()), "the Ray job's id is not recorded"
     for key in ("train/loss", "train/loss_ce", "train/grad_norm", "train/tokens_per_s", "train/key_entropy/layer_00"):
         points = metric_history(stack.tracking_uri, run.ref.run_id, key)
         assert [point.step for point in points] == [1, 2, 3, 4], key
