@@ -24,6 +24,9 @@ from steerline.training.workers import Workers
 from steerline.training.zero import deepspeed_config
 
 logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+# On CPUs DeepSpeed would compile a collective that only its inference uses when it starts, a minute's work for a C++
+# compiler, unless this table says that it cannot. Training here uses none of the table's operators.
+deepspeed.ops.__compatible_ops__ = {}
 
 
 @contextmanager

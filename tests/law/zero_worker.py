@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -95,6 +96,8 @@ def run(rank: int, world_size: int, folder: Path) -> None:
     """Every set-up at every stage; worker 0 writes what it saw to `seen.pt`."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
     torch.set_num_threads(1)
+    # DeepSpeed collects garbage while it sets an engine up; what the imports left would be looked at each time.
+    gc.freeze()
     store = dist.FileStore(str(folder / f"store-{world_size}"), world_size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
     workers = Workers(rank, world_size)
