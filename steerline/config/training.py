@@ -36,13 +36,28 @@ DEEPSPEED_KEYS_WE_SET = {
 """Dotted DeepSpeed keys that `zero.raw` may not hold, each with what to do instead."""
 
 
-class ObjectiveSpec(Spec):
-    """Next-token cross entropy, with whatever steering acts during training."""
+class BalanceSpec(Spec):
+    """Multiply each side loss by a constant so that the terms' gradients start out equally long, times their strength.
 
-    kind: Literal["causal_lm"] = "causal_lm"
-    """The base loss."""
+    The gradients are those of the first batch, with respect to all trained weights. Strengths then mean shares of the
+    base loss's pull and carry over between models.
+    """
+
+    kind: Literal["gradient_norm"] = "gradient_norm"
+    """How the constants are found."""
+    largest: float = Field(default=1e4, gt=0)
+    """No constant is larger: a term that hardly pulls is not blown up without end."""
+
+
+class ObjectiveSpec(Spec):
+    """The base loss, with whatever steering acts during training."""
+
+    kind: Literal["causal_lm", "classification"] = "causal_lm"
+    """The base loss: next-token cross entropy, or that of one class per row."""
     steering: SteeringSpec = SteeringSpec()
     """What acts inside the forward pass; empty is plain supervised fine-tuning."""
+    balance: BalanceSpec | None = None
+    """Find the side losses' scale from the first batch; none takes their strengths as they are."""
 
 
 class OptimizerSpec(Spec):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steerline.config.steering import Layers
+from steerline.config.layer_selection import Layers
 from steerline.errors import SteeringError
 
 _THIRDS = ("early", "middle", "late")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steerline.config.steering import StrengthSchedule
+from steerline.config.layer_selection import StrengthSchedule
 
 
 def schedule_factor(schedule: StrengthSchedule, step: int) -> float:

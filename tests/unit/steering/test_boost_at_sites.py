@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from steerline.config.steering import BoostSpec, SteeringSpec, StrengthSchedule
+from steerline.config.layer_selection import StrengthSchedule
+from steerline.config.steering import BoostSpec, SteeringSpec
 from steerline.errors import SteeringError
 from steerline.steering import attach, boost_keys
 from steerline.steering.ops import Picked

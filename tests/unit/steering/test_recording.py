@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from steerline.config.steering import BoostSpec, EntropySpec, SteeringSpec, StrengthSchedule
+from steerline.config.layer_selection import StrengthSchedule
+from steerline.config.steering import BoostSpec, EntropySpec, SteeringSpec
 from steerline.errors import SteeringError
 from steerline.steering import attach
 from steerline.steering.attach import Attachment

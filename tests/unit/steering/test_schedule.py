@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from steerline.config.steering import StrengthSchedule
+from steerline.config.layer_selection import StrengthSchedule
 from steerline.steering.schedule import schedule_factor
 
 
