@@ -1,0 +1,48 @@
+"""VMASK: a gate on token embeddings that learns which tokens matter (Chen & Ji, EMNLP 2020; as used by SAFR)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class VmaskGate(nn.Module):
+    """Multiplies each token's embedding by a gate r in [0, 1].
+
+    Two scores per token, `p = W2 tanh(W1 e + b1) + b2`; the second is for keeping it. In training r is 0 or 1, drawn by
+    the straight-through Gumbel softmax: the forward pass sees the hard draw, the backward pass the soft one. In
+    evaluation r is the probability of keeping, at temperature 1: the temperature belongs to the draw.
+
+    Args:
+        width: E, width of the embeddings.
+        hidden_size: width of the tanh layer.
+        temperature: of the Gumbel softmax, > 0. May be changed between steps.
+    """
+
+    def __init__(self, width: int, hidden_size: int, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, hidden_size)
+        self.scores = nn.Linear(hidden_size, 2)
+        self.temperature = temperature
+
+    def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Gate the embeddings.
+
+        Args:
+            embeddings: e, [B, T, E].
+
+        Returns:
+            r * e, [B, T, E], and r, [B, T], both in the embeddings' dtype.
+        """
+        log_probabilities = self.log_probabilities(embeddings)
+        if self.training:
+            drawn = nn.functional.gumbel_softmax(log_probabilities, tau=self.temperature, hard=True)
+        else:
+            drawn = log_probabilities.exp()
+        gate = drawn[..., 1].to(embeddings.dtype)
+        return embeddings * gate.unsqueeze(-1), gate
+
+    def log_probabilities(self, embeddings: Tensor) -> Tensor:
+        """Log-probabilities of dropping and of keeping each token, [B, T, 2], in float32 or wider."""
+        scores = self.scores(torch.tanh(self.hidden(embeddings)))
+        return nn.functional.log_softmax(scores if scores.dtype == torch.float64 else scores.float(), dim=-1)
