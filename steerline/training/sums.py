@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from steerline.training.objective import LossTerm, ObjectiveOutput
+from steerline.training.base_loss import LossTerm
+from steerline.training.objective import ObjectiveOutput
 from steerline.training.workers import Workers
 
 
@@ -38,7 +39,7 @@ class StepSums:
 
     def metrics(self, prefix: str) -> dict[str, float]:
         """The metrics under `prefix`: loss, its terms, key entropy (nats) and effective memories of each layer."""
-        names = {"ce": "loss_ce"}
+        names = {"ce": "loss_ce", "correct": "accuracy"}
         values = {f"{prefix}/loss": self.loss}
         values |= {f"{prefix}/{names.get(name, name)}": value for name, value in self.terms.items()}
         for layer, entropy in self.layer_entropy.items():

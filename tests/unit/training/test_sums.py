@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from steerline.training.base_loss import LossTerm
 from steerline.training.history import History, read_history
-from steerline.training.objective import LossTerm, ObjectiveOutput
+from steerline.training.objective import ObjectiveOutput
 from steerline.training.sums import StepSums
 from steerline.training.workers import Workers
 
