@@ -22,6 +22,7 @@ from steerline.evaluation.results import EvaluationResult, merge
 from steerline.evaluation.tasks import evaluate
 from steerline.models.card import ModelCard
 from steerline.models.export import ExportReport, export_model
+from steerline.models.facts import model_facts
 from steerline.models.load import LoadedModel, load_model
 from steerline.models.sources import describe
 from steerline.models.verify import merge_rounding, probe_logits, verify_logits
@@ -67,7 +68,15 @@ def export_and_prove(job: Job, materials: Materials, engine: Engine, workers: Wo
 def _prove(job: Job, expected: tuple[Tensor, ...], attention: str, device: torch.device) -> None:
     # Merged adapters add B A to the weights before the product and not after it.
     tolerance = 0.0 if job.spec.model.lora is None else merge_rounding(expected)
-    verify_logits(expected, job.export, dtype=dtype_of(job), attention=attention, device=device, tolerance=tolerance)
+    verify_logits(
+        expected,
+        job.export,
+        dtype=dtype_of(job),
+        attention=attention,
+        device=device,
+        tolerance=tolerance,
+        trust_remote_code=job.spec.model.trust_remote_code,
+    )
 
 
 def card(job: Job, materials: Materials) -> ModelCard:
@@ -77,6 +86,7 @@ def card(job: Job, materials: Materials) -> ModelCard:
     return ModelCard(
         name=job.name,
         base_model=describe(spec.model.source),
+        base_licence=model_facts(spec.model).licence,
         config_hash=job.config_hash,
         run_id=None if job.run is None else job.run.run_id,
         step=materials.course.num_steps,
