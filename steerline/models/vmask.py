@@ -25,18 +25,19 @@ class VmaskGate(nn.Module):
         self.scores = nn.Linear(hidden_size, 2)
         self.temperature = temperature
 
-    def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, embeddings: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Gate the embeddings.
 
         Args:
             embeddings: e, [B, T, E].
+            noise: standard Gumbel numbers [B, T, 2] for the draw in training; none draws them here.
 
         Returns:
             r * e, [B, T, E], and r, [B, T], both in the embeddings' dtype.
         """
         log_probabilities = self.log_probabilities(embeddings)
         if self.training:
-            drawn = nn.functional.gumbel_softmax(log_probabilities, tau=self.temperature, hard=True)
+            drawn = _straight_through(log_probabilities, noise, self.temperature)
         else:
             drawn = log_probabilities.exp()
         gate = drawn[..., 1].to(embeddings.dtype)
@@ -46,3 +47,12 @@ class VmaskGate(nn.Module):
         """Log-probabilities of dropping and of keeping each token, [B, T, 2], in float32 or wider."""
         scores = self.scores(torch.tanh(self.hidden(embeddings)))
         return nn.functional.log_softmax(scores if scores.dtype == torch.float64 else scores.float(), dim=-1)
+
+
+def _straight_through(log_probabilities: Tensor, noise: Tensor | None, temperature: float) -> Tensor:
+    """The hard draw in the forward pass, the soft one in the backward pass."""
+    if noise is None:
+        return nn.functional.gumbel_softmax(log_probabilities, tau=temperature, hard=True)
+    soft = ((log_probabilities + noise) / temperature).softmax(dim=-1)
+    hard = nn.functional.one_hot(soft.argmax(dim=-1), 2).to(soft.dtype)
+    return hard - soft.detach() + soft
