@@ -31,6 +31,10 @@ _PASSED_ON = (
     "TORCH_EXTENSIONS_DIR",
 )
 
+# By default glibc gives large blocks back to the kernel as soon as they are freed, and the kernel clears them page by
+# page when the next step asks for them again: a tenth of a step on CPUs.
+_KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(16 << 30)}
+
 
 def cluster_nodes() -> list[dict[str, Any]]:
     """The cluster's nodes, after connecting to it; without `RAY_ADDRESS` a local one is started."""
@@ -125,7 +129,7 @@ def _environment(cluster: ClusterSpec) -> dict[str, str]:
     if ray.is_initialized():
         passed["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     if not cluster.use_gpu:
-        passed["DS_ACCELERATOR"] = "cpu"
+        passed |= {"DS_ACCELERATOR": "cpu", **_KEEP_FREED_MEMORY}
     passed["OMP_NUM_THREADS"] = str(max(1, int(cluster.cpus_per_worker)))
     return passed
 
