@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from steerline.errors import EvaluationError
 
@@ -97,6 +97,22 @@ def wilson_interval(successes: int, num_items: int, *, confidence: float = 0.95)
     """Wilson's score interval of a proportion (Wilson 1927)."""
     result = binomtest(successes, num_items).proportion_ci(confidence, method="wilson")
     return Interval(successes / num_items, float(result.low), float(result.high))
+
+
+def t_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Student's interval of the mean of a few independent runs' values [N]: a bootstrap of 3 or 5 seeds is too narrow.
+
+    Raises:
+        EvaluationError: there are fewer than two values, or one is not finite.
+    """
+    array = _values(values)
+    if len(array) < 2 or not np.isfinite(array).all():
+        raise EvaluationError(
+            "an interval over runs needs at least two finite values", got=array.tolist(), fix="run more seeds"
+        )
+    mean = float(array.mean())
+    reach = float(t.ppf((1 + confidence) / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array)))
+    return Interval(mean, mean - reach, mean + reach)
 
 
 def macro_interval(
