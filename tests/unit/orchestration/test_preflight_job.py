@@ -61,7 +61,7 @@ def test_a_warm_up_longer_than_the_run_is_a_warning(tmp_path: Path) -> None:
 def test_the_literal_reading_is_warned_of_with_the_reason(tmp_path: Path, boost: str, warned: bool) -> None:
     found = find("steering", job(tmp_path, f"objective.steering.boost={boost}"))
     if warned:
-        assert "4.83 to 9.05" in only(found, fatal=False)
+        assert "3.295 to 10.206" in only(found, fatal=False)
     else:
         assert found == []
 
