@@ -145,13 +145,13 @@ def heldout_batches(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> l
 
 def portrait_of(cell: Cell, seed: int, settings: Settings) -> tuple[Portrait, PreTrainedTokenizerBase, Curves]:
     """Train one model and read it."""
-    torch.set_num_threads(1)
     model, tokenizer, curves = train(cell, seed, settings)
     return portray(model, heldout_batches(settings, tokenizer), draws=3), tokenizer, curves
 
 
 def run_of(cell: Cell, seed: int, settings: Settings) -> GridRun:
-    """Train one model and reduce its portrait to numbers."""
+    """Train one model on one thread and reduce its portrait to numbers."""
+    torch.set_num_threads(1)
     portrait, *_ = portrait_of(cell, seed, settings)
     assert portrait.curves is not None
     values = {name: portrait.summary.mean(name) for name in COLUMNS if name in portrait.summary.values}
@@ -175,24 +175,29 @@ def missing(runs: Sequence[GridRun], cells: Sequence[Cell], seeds: int) -> Itera
     return ((cell, seed) for seed in range(seeds) for cell in cells if (cell, seed) not in done)
 
 
+def trained(work: Sequence[tuple[Cell, int]], settings: Settings, workers: int) -> Iterator[GridRun]:
+    """The runs, as they end; one worker is this process."""
+    if workers == 1:
+        yield from (run_of(cell, seed, settings) for cell, seed in work)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(run_of, cell, seed, settings) for cell, seed in work]):
+            yield future.result()
+
+
 def train_grid(path: Path, settings: Settings, cells: Sequence[Cell], seeds: int, workers: int) -> Grid:
     """All runs, written to the file as each ends."""
     runs = kept_runs(path, settings)
     facts = {"model": asdict(settings), "machine": machine(), "versions": versions()}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        started = time.perf_counter()
-        waiting = [pool.submit(run_of, cell, seed, settings) for cell, seed in missing(runs, cells, seeds)]
-        for future in as_completed(waiting):
-            runs.append(future.result())
-            runs.sort(key=lambda run: (run.cell, run.seed))
-            path.write_text(Grid(tuple(runs), facts).to_json() + "\n")
-            last = future.result()
-            print(
-                f"{len(runs)} of {len(cells) * seeds}, {time.perf_counter() - started:.0f} s: {last.cell} seed "
-                f"{last.seed}: accuracy {last.values['accuracy']:.3f}",
-                flush=True,
-            )
+    started = time.perf_counter()
+    for run in trained(list(missing(runs, cells, seeds)), settings, workers):
+        runs = sorted([*runs, run], key=lambda one: (one.cell, one.seed))
+        path.write_text(Grid(tuple(runs), facts).to_json() + "\n")
+        print(
+            f"{len(runs)} of {len(cells) * seeds}, {time.perf_counter() - started:.0f} s: {run.cell} seed "
+            f"{run.seed}: accuracy {run.values['accuracy']:.3f}",
+            flush=True,
+        )
     wanted = {(cell, seed) for cell in cells for seed in range(seeds)}
     return Grid(tuple(run for run in runs if (run.cell, run.seed) in wanted), facts)
 
@@ -233,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=64, help="d_model; the paper has 256")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--strengths", type=float, nargs="+", default=[0, 0.1, 1, 10], help="of both terms")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each; 1 is this process")
     parser.add_argument("--output", type=Path, default=Path("docs"))
     args = parser.parse_args(arguments)
     settings = Settings(args.rows, args.epochs, args.heldout, args.length, args.width, args.learning_rate)

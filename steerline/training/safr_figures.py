@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,6 +17,13 @@ from steerline.data.batch import Batch
 from steerline.models.anatomy import anatomy
 from steerline.steering.layers import select_layers
 from steerline.tracking.recorder import Recorder
+
+# Deletion runs a model once for each share, score and draw.
+_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
+_DRAWS = 2
+_PASSES = 3 + len(_SHARES) * (2 + _DRAWS)
+# Floating-point operations for one model: minutes on a CPU.
+_BUDGET = {"cpu": 1e13, "cuda": 1e15}
 
 
 def has_safr(steering: SteeringSpec) -> bool:
@@ -45,7 +53,7 @@ def draw_safr(
         history: its metrics.
         models: label -> how to load it, such as the untrained and the trained model; one is in memory at a time.
         tokenizer: shared by the models.
-        batches: held-out rows; without any, only the loss terms are drawn.
+        batches: held-out rows, of which large models read the first few; without any, only the loss terms are drawn.
         sites: sites named by hand, as in `ModelSpec.sites`.
         seed: of random deletion.
 
@@ -75,7 +83,18 @@ def _portrait(
     found = anatomy(model, sites)
     center = steering.importance is not None and steering.importance.center
     layers = None if steering.interaction is None else select_layers(steering.interaction.layers, found.num_layers)
-    return portray(model, batches, layers=layers, center=center, seed=seed, sites=found)
+    return portray(model, batches, layers=layers, center=center, shares=_SHARES, draws=_DRAWS, seed=seed, sites=found)
+
+
+def affordable(batches: Sequence[Batch], model: PreTrainedModel) -> Sequence[Batch]:
+    """The first batches, at least one, that a model of this size and device reads in a few minutes.
+
+    A pass takes about 2 operations for each parameter and token.
+    """
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    budget = _BUDGET["cpu" if model.device.type == "cpu" else "cuda"] / (2 * _PASSES * weights)
+    totals = list(accumulate(batch.input_ids.numel() for batch in batches))
+    return batches[: max(1, sum(total <= budget for total in totals))]
 
 
 def _measures(portrait: Portrait) -> dict[str, object]:

@@ -56,6 +56,8 @@ def interaction_figure(
     panels = figure.subplots(len(maps), len(runs), squeeze=False, sharex=True, sharey=True)
     for line, (quantity, by_run) in zip(panels, maps.items(), strict=True):
         _row(figure, line, quantity, by_run, len(shown))
+    for axes, run in zip(panels[0], runs, strict=True):
+        style.title(axes, run)
     for axes in panels[-1]:
         label_tokens(axes, shown, size=7.5)
     for axes in panels[:, 0]:
@@ -68,11 +70,11 @@ def _row(figure: Figure, line: Sequence[Axes], quantity: str, by_run: Mapping[st
     cut = {run: np.where(apart, values[:size, :size], np.nan) for run, values in by_run.items()}
     top = max((float(values[apart].max()) for values in cut.values()), default=0.0) if size > 1 else 0.0
     scale = PowerNorm(GAMMA, 0, top or 1.0)
-    for axes, (run, values) in zip(line, cut.items(), strict=True):
+    for axes, values in zip(line, cut.values(), strict=True):
         axes.imshow(values, cmap=style.SEQUENTIAL, norm=scale, aspect="equal", interpolation="nearest")
-        style.title(axes, f"{run}: {quantity}")
         style.tidy(axes, grid="none")
         axes.tick_params(length=2)
     bar = figure.colorbar(ScalarMappable(scale, style.SEQUENTIAL), ax=list(line), pad=0.01, aspect=22, shrink=0.85)
+    bar.set_label(quantity, fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)

@@ -8,6 +8,7 @@ import torch
 from matplotlib import pyplot
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from steerline.analysis.infosteer import style
 from steerline.analysis.infosteer.comparison_figure import comparison_figure
@@ -80,6 +81,15 @@ def test_figures_draw_to_png_at_150_dpi_without_global_state_or_warnings(
 def texts(figure: Figure) -> list[str]:
     figure.canvas.draw()
     return [text.get_text() for axes in figure.findobj(match=type(figure.axes[0])) for text in axes.texts]  # type: ignore[attr-defined]
+
+
+def test_the_legend_of_a_single_flat_run_hides_nothing() -> None:
+    figure = entropy_figure({"run": EntropyHistory(np.arange(9), (0, 1), np.full((9, 2), 4.0))})
+    figure.canvas.draw()
+    (legend,) = figure.findobj(Legend)
+    box = legend.get_window_extent()
+    others = [axes.get_tightbbox() for axes in figure.axes]
+    assert not any(other is not None and other.overlaps(box) for other in others)
 
 
 def test_bars_stand_at_the_accuracies_and_lines_at_their_intervals() -> None:
