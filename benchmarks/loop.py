@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -64,6 +65,7 @@ class SteerlineJob:
 
     def __init__(self, stack: stacks.Stack, folder: Path, device: str) -> None:
         self._stack = stack
+        self._runs = folder / "stack" / "runs"
         self._folder = folder
         self._device = device
         self._count = 0
@@ -98,7 +100,10 @@ class SteerlineJob:
         result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         if result.returncode:
             raise RuntimeError(result.stdout[-3000:] + result.stderr[-3000:])
-        run = find_run(self._stack.tracking_uri, run_name(load(config, settings).spec))
+        name = run_name(load(config, settings).spec)
+        # Checkpoints and exports of all repetitions would fill a disk.
+        shutil.rmtree(self._runs / name)
+        run = find_run(self._stack.tracking_uri, name)
         times = [point.time_ms for point in metric_history(self._stack.tracking_uri, run.ref.run_id, "train/loss")]
         return statistics.median((later - earlier) / 1000 for earlier, later in pairwise(times))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def launcher(device: str) -> float:
     return float(found[1]) - start
 
 
-def submission(stack: stacks.Stack, number: int, device: str) -> float:
+def submission(stack: stacks.Stack, runs: Path, number: int, device: str) -> float:
     """Seconds until the first step through `ray job submit`."""
     settings = [
         f"name=startup-{number}",
@@ -68,7 +69,9 @@ def submission(stack: stacks.Stack, number: int, device: str) -> float:
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(result.stdout[-3000:])
-    run = find_run(stack.tracking_uri, run_name(load(ROOT / CONFIG, settings).spec))
+    name = run_name(load(ROOT / CONFIG, settings).spec)
+    shutil.rmtree(runs / name)
+    run = find_run(stack.tracking_uri, name)
     return metric_history(stack.tracking_uri, run.ref.run_id, "train/loss")[0].time_ms / 1000 - start
 
 
@@ -83,7 +86,7 @@ def main() -> int:
             numbers = iter(range(10_000))
             samples = interleave(
                 {
-                    "ray job submit": lambda: submission(stack, next(numbers), args.device),
+                    "ray job submit": lambda: submission(stack, Path(folder) / "runs", next(numbers), args.device),
                     "deepspeed": lambda: launcher(args.device),
                 },
                 repetitions=args.repetitions,
