@@ -42,6 +42,8 @@ def show(
         for example in row:
             console.print(Text(example.id, style="dim"))
             console.print(decoded(example, tokenizer, mark=not console.is_terminal), soft_wrap=True)
+            if example.label is not None:
+                console.print(Text(f"class {example.label}", style="dim"))
     console.print(Rule("lengths of rows, in tokens", align="left"))
     for line in histogram(dataset.lengths, capacity):
         console.print(line, markup=False)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from steerline.config.archive import PackagedRef
-from steerline.config.base import Spec
+from steerline.config.base import Spec, misfit
 
 
 class HubData(Spec):
@@ -52,7 +52,39 @@ class SyntheticData(Spec):
     """The generator's own arguments."""
 
 
-DataSource = Annotated[HubData | FileData | PackagedData | SyntheticData, Field(discriminator="kind")]
+class TreebankData(Spec):
+    """SST-2 from the raw Stanford Sentiment Treebank, made as the SAFR paper's authors do.
+
+    A sentence is joined to the phrase dictionary by its exact text; a score up to 0.4 is negative, above 0.6 positive,
+    the rest is left out. Rows have the columns `text` and `label` (0 negative, 1 positive).
+    """
+
+    kind: Literal["treebank"]
+    path: str
+    """Folder with datasetSentences.txt, datasetSplit.txt, dictionary.txt and sentiment_labels.txt."""
+    split: Literal["train", "dev", "test"]
+    """Which part; only `train` is balanced, by cutting the larger class short."""
+
+
+class ReviewFolderData(Spec):
+    """IMDB from the folder of its authors (`aclImdb`), split as in the SAFR paper.
+
+    Of each class, the first 10,000 training reviews by file name are `train` and the other 2,500 `dev`. Rows have the
+    columns `text` and `label` (0 negative, 1 positive).
+    """
+
+    kind: Literal["review_folder"]
+    path: str
+    """Folder that holds `train/pos`, `train/neg`, `test/pos` and `test/neg`."""
+    split: Literal["train", "dev", "test"]
+    """Which part."""
+    train_per_class: int = Field(default=10_000, ge=1)
+    """Reviews of each class in `train`; the rest of the training folder is `dev`."""
+
+
+DataSource = Annotated[
+    HubData | FileData | PackagedData | SyntheticData | TreebankData | ReviewFolderData, Field(discriminator="kind")
+]
 
 TaskName = Literal[
     "boolq",
@@ -121,7 +153,28 @@ class TextFormat(Spec):
     """Column that holds the text."""
 
 
-DataFormat = Annotated[TaskFormat | PromptAnswerFormat | ChatFormat | TextFormat, Field(discriminator="kind")]
+class ClassificationFormat(Spec):
+    """A text and its class, for `objective.kind: classification`."""
+
+    kind: Literal["classification"]
+    text: str = "{text}"
+    """Template over the row's columns, e.g. `"{premise} {hypothesis}"`."""
+    label: str = "label"
+    """Column with the class: its name, or its number in `classes`."""
+    classes: tuple[str, ...] = Field(min_length=2)
+    """Names of the classes, by number from 0, e.g. `[negative, positive]`."""
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_are_distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) != len(classes):
+            raise misfit("two classes have the same name", expected="each class once")
+        return classes
+
+
+DataFormat = Annotated[
+    TaskFormat | PromptAnswerFormat | ChatFormat | TextFormat | ClassificationFormat, Field(discriminator="kind")
+]
 
 
 class DatasetSpec(Spec):

@@ -1,12 +1,13 @@
-"""The main job: fine-tune a language model."""
+"""The main job: fine-tune a language model, or train a classifier."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from steerline.config.base import NOT_IDENTITY, Spec
+from steerline.config.classification import classes_of, misfit_of
 from steerline.config.cluster import ClusterSpec
 from steerline.config.data import DataSpec
 from steerline.config.evaluation import EvaluationSpec
@@ -40,3 +41,15 @@ class FinetuneSpec(Spec):
     """Where it is recorded."""
     cluster: ClusterSpec = Field(default=ClusterSpec(), json_schema_extra=NOT_IDENTITY)
     """Where it runs."""
+
+    @model_validator(mode="after")
+    def _parts_fit_the_objective(self) -> FinetuneSpec:
+        found = misfit_of(self)
+        if found is not None:
+            raise found
+        return self
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes that the model tells apart; none where it predicts next tokens."""
+        return classes_of(self)

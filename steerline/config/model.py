@@ -34,16 +34,27 @@ class PackagedModel(PackagedRef):
     kind: Literal["packaged"]
 
 
+class WordTokenizer(Spec):
+    """A tokenizer of whole words, made from the texts of `data.train`: white space separates, case is kept."""
+
+    kind: Literal["words"]
+    min_frequency: int = Field(default=2, ge=1)
+    """Words that occur less often in the training texts are unknown."""
+    max_words: int | None = Field(default=None, ge=1)
+    """Keep this many of the most frequent words; none keeps all."""
+
+
 class RandomModel(Spec):
     """A model built from its architecture's config with random weights: for tests and training from scratch."""
 
     kind: Literal["random"]
     architecture: str
-    """`model_type` of Transformers, e.g. `llama`, `gpt2`, `qwen3`."""
+    """`model_type` of Transformers, e.g. `llama`, `gpt2`, `qwen3`; or `safr_classifier`, the SAFR paper's."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Fields of that architecture's config, e.g. `{hidden_size: 64, num_hidden_layers: 2}`."""
-    tokenizer: str | None = None
-    """Folder or hub id of the tokenizer; none builds a byte-level one of 256 tokens plus specials."""
+    tokenizer: str | WordTokenizer | None = None
+    """Folder or hub id of the tokenizer, or `{kind: words}` to make one of the training texts; none builds a byte-level
+    one of 256 tokens plus specials."""
     seed: int = 0
     """Seed of the random weights."""
 

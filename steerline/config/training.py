@@ -101,6 +101,31 @@ class ActivationCheckpointingSpec(Spec):
         return reentrant
 
 
+class EarlyStoppingSpec(Spec):
+    """End the run when held-out data show no gain, and keep the best weights.
+
+    Every held-out look after the first step counts. The checkpoint of the best one is never removed, and its weights
+    are those that are exported, whether the run ended early or not.
+    """
+
+    metric: str = Field(default="heldout/loss", pattern="^heldout/")
+    """Held-out metric that decides, e.g. `heldout/accuracy` for a classifier."""
+    mode: Literal["max", "min"] = "min"
+    """Whether more is better (an accuracy) or less (a loss)."""
+    patience: int = Field(default=3, ge=1)
+    """Looks in a row without a gain after which the run ends."""
+    min_delta: float = Field(default=0.0, ge=0)
+    """A gain must be larger than this."""
+
+    @model_validator(mode="after")
+    def _mode_fits_the_metric(self) -> EarlyStoppingSpec:
+        if self.metric in ("heldout/loss", "heldout/loss_ce") and self.mode == "max":
+            raise misfit("a loss is better when it is smaller", "mode", expected="min", fix="set `mode: min`")
+        if self.metric == "heldout/accuracy" and self.mode == "min":
+            raise misfit("an accuracy is better when it is larger", "mode", expected="max", fix="set `mode: max`")
+        return self
+
+
 class TrainingSpec(Spec):
     """One training run."""
 
@@ -126,6 +151,11 @@ class TrainingSpec(Spec):
     """Steps between metric records."""
     heldout_every_steps: int | None = Field(default=None, ge=1, json_schema_extra=NOT_IDENTITY)
     """Steps between held-out losses; none measures before the first and after the last step."""
+    heldout_every_epochs: float | None = Field(default=None, gt=0)
+    """The same in passes over the training rows; give at most one of the two."""
+    early_stopping: EarlyStoppingSpec | None = None
+    """End when the held-out data show no gain, and export the best weights; none trains to the end and exports the
+    last."""
     save_every_steps: int = Field(default=100, ge=1, json_schema_extra=NOT_IDENTITY)
     """Steps between checkpoints; the last step always saves."""
     keep_checkpoints: int = Field(default=2, ge=1, json_schema_extra=NOT_IDENTITY)
@@ -142,6 +172,23 @@ class TrainingSpec(Spec):
                 "micro_batch_size",
                 expected="`global_batch_size` = accumulation steps x workers x `micro_batch_size`",
                 fix=f"for `global_batch_size: {self.global_batch_size}` set `micro_batch_size` to one of {fits}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _looks_are_timed_once(self) -> TrainingSpec:
+        if self.heldout_every_steps is not None and self.heldout_every_epochs is not None:
+            raise misfit(
+                "give at most one of `heldout_every_steps` and `heldout_every_epochs`",
+                "heldout_every_steps",
+                "heldout_every_epochs",
+                fix="set the other one to null if a file below sets it",
+            )
+        if self.early_stopping and self.heldout_every_steps is None and self.heldout_every_epochs is None:
+            raise misfit(
+                "early stopping counts held-out looks, and there is none before the last step",
+                "early_stopping",
+                fix="set `heldout_every_epochs: 1`, or `heldout_every_steps`",
             )
         return self
 

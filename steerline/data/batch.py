@@ -28,6 +28,7 @@ class Batch:
     Args:
         input_ids: [B, T] int64.
         labels: [B, T] int64, already shifted: the token to predict at each position, -100 where none carries the loss.
+            Of a text to classify, its class at its last token.
         position_ids: [B, T] int64; they start at 0 in every example, and again where padding begins.
         segment_ids: [B, T] int64: 0 on padding, 1, 2, ... on the examples of a row.
         sample_ids: the ids of each row's examples.
@@ -124,7 +125,10 @@ def collate(rows: Sequence[Row], pad_id: int, pad_to_multiple_of: int = 8) -> Ba
             tokens = torch.from_numpy(example.input_ids).long()
             marked = torch.from_numpy(example.targets)[1:]
             input_ids[index, start:end] = tokens
-            labels[index, start : end - 1] = torch.where(marked, tokens[1:], IGNORED)
+            if example.label is None:
+                labels[index, start : end - 1] = torch.where(marked, tokens[1:], IGNORED)
+            else:
+                labels[index, end - 1] = example.label
             segment_ids[index, start:end] = number
             position_ids[index, start:end] = torch.arange(len(example))
             start = end

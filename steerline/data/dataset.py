@@ -94,6 +94,7 @@ def build(specs: Sequence[DatasetSpec], data: DataSpec, tokenizer: PreTrainedTok
         FetchError: a packaged source cannot be downloaded.
     """
     examples = load_all(specs)
+    _warn_of_absent_classes(examples)
     encoded = _tokenize_with_progress(examples, tokenizer, data.loss_on)
     kept, cut = _cut(encoded, data)
     if not kept:
@@ -132,6 +133,15 @@ def _tokenize_with_progress(
             said = time.monotonic()
             logger.info("tokenised %d of %d examples", len(encoded), len(examples))
     return encoded
+
+
+def _warn_of_absent_classes(examples: Sequence[Example]) -> None:
+    if any(example.target != "class" for example in examples):
+        return
+    present = {example.label for example in examples}
+    absent = [name for number, name in enumerate(examples[0].choices) if number not in present]
+    if absent:
+        logger.warning("no example is of class %s: a model cannot learn it from these", ", ".join(absent))
 
 
 @dataclass(frozen=True)
@@ -190,6 +200,8 @@ def _digest(rows: Sequence[Row]) -> str:
             state.update(f"{example.id}\n{len(example)}\n".encode())
             state.update(example.input_ids.astype("<i4").tobytes())
             state.update(example.targets.astype("u1").tobytes())
+            if example.label is not None:
+                state.update(f"class {example.label}\n".encode())
     return state.hexdigest()
 
 

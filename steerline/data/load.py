@@ -55,6 +55,15 @@ def load_all(specs: Sequence[DatasetSpec]) -> list[Example]:
     return examples
 
 
+def texts_of(specs: Sequence[DatasetSpec]) -> list[str]:
+    """The texts to classify, of which a vocabulary of words is made.
+
+    Raises:
+        DataError: as `load_examples`.
+    """
+    return [example.prompt for example in load_all(specs)]
+
+
 def digest(examples: Sequence[Example]) -> str:
     """SHA-256 (hex) over the examples in order, as canonical JSON: equal if and only if the examples are."""
     state = hashlib.sha256()

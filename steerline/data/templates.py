@@ -6,7 +6,14 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from steerline.config.data import ChatFormat, DataFormat, PromptAnswerFormat, TaskFormat, TextFormat
+from steerline.config.data import (
+    ChatFormat,
+    ClassificationFormat,
+    DataFormat,
+    PromptAnswerFormat,
+    TaskFormat,
+    TextFormat,
+)
 from steerline.data.examples import Example
 from steerline.data.rows import Row, missing_column
 from steerline.data.tasks.table import TASKS
@@ -34,6 +41,8 @@ def to_example(row: Row, data_format: DataFormat, id_: str, place: str) -> Examp
             return _chat(row, data_format.messages, id_, place)
         case TextFormat():
             return Example(id_, "", _text(row, data_format.text, place))
+        case ClassificationFormat():
+            return _classified(row, data_format, id_, place)
 
 
 def fill(template: str, row: Row, place: str) -> str:
@@ -66,6 +75,31 @@ def _text(row: Row, column: str, place: str) -> str:
             expected="a text, a number or true/false",
         )
     return str(value)
+
+
+def _classified(row: Row, data_format: ClassificationFormat, id_: str, place: str) -> Example:
+    text = fill(data_format.text, row, place)
+    label = _class_number(_text(row, data_format.label, place), data_format, place)
+    classes = data_format.classes
+    return Example(id_, text, classes[label], choices=classes, label=label, target="class")
+
+
+def _class_number(value: str, data_format: ClassificationFormat, place: str) -> int:
+    """The number of a class that a row gives by name or by number."""
+    if value in data_format.classes:
+        return data_format.classes.index(value)
+    if value.isdecimal() and int(value) < len(data_format.classes):
+        return int(value)
+    last = len(data_format.classes) - 1
+    raise DataError(
+        "a row's label is not one of the classes",
+        where=f"{place}, column `{data_format.label}`",
+        got=value[:80],
+        expected=f"{', '.join(data_format.classes)}, or 0 to {last}",
+        fix="the labels of this split are withheld: use another split"
+        if value == "-1"
+        else "list all classes under `format.classes`, in the order of their numbers",
+    )
 
 
 def _chat(row: Row, column: str, id_: str, place: str) -> Example:

@@ -35,6 +35,10 @@ class TokenizedExample:
     id: str
     input_ids: NDArray[np.int32]
     targets: NDArray[np.bool_]
+    label: int | None = None
+    """The class of the whole text; its one target is then the last token. None where tokens are learned."""
+    num_closing: int = 0
+    """Special tokens at the end that stay when a text is cut, e.g. BERT's [SEP]."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -45,8 +49,12 @@ class TokenizedExample:
         return int(self.targets.sum())
 
     def truncated(self, max_length: int) -> TokenizedExample:
-        """The first `max_length` tokens."""
-        return TokenizedExample(self.id, self.input_ids[:max_length], self.targets[:max_length])
+        """The first `max_length` tokens; of a text to classify, the special tokens at its end and its class remain."""
+        if self.label is None:
+            return TokenizedExample(self.id, self.input_ids[:max_length], self.targets[:max_length])
+        kept = max(0, max_length - self.num_closing)
+        ids = np.concatenate([self.input_ids[:kept], self.input_ids[len(self) - self.num_closing :]])[:max_length]
+        return classified(self.id, ids, self.label, self.num_closing)
 
 
 def tokenize(example: Example, tokenizer: PreTrainedTokenizerBase, loss_on: LossOn) -> TokenizedExample:
@@ -64,13 +72,16 @@ def tokenize_all(
     """Examples as tokens, in order.
 
     Args:
-        examples: what to tokenise; conversations go through the tokenizer's chat template.
-        tokenizer: needs an end-of-text token.
+        examples: what to tokenise; conversations go through the tokenizer's chat template, texts with a class (all of
+            the examples, or none) through `tokenize_texts`.
+        tokenizer: needs an end-of-text token, but for texts with a class.
         loss_on: `answer` (for a conversation, the assistant's turns) or `all`.
 
     Raises:
         DataError: the tokenizer has no end-of-text token or no chat template, or a text cannot be split at the border.
     """
+    if all(example.target == "class" for example in examples):
+        return tokenize_texts(examples, tokenizer)
     eos = end_of_text(tokenizer)
     bos = beginning_of_text(tokenizer)
     plain = [example for example in examples if not example.messages]
@@ -85,6 +96,34 @@ def tokenize_all(
             targets = [False] * (len(bos) + len(prompt)) + [True] * (len(answer) + 1)
         result.append(_marked(example.id, ids, targets, loss_on, skip=len(bos)))
     return result
+
+
+def tokenize_texts(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> list[TokenizedExample]:
+    """Texts with a class as tokens, in order, with whatever special tokens the tokenizer puts around a text.
+
+    The class stands at the last token. A text without any token has no target.
+    """
+    num_closing = _num_closing(tokenizer)
+    encoded = _ids(tokenizer, [example.prompt for example in examples], special=True)
+    result = []
+    for example, ids in zip(examples, encoded, strict=True):
+        assert example.label is not None
+        result.append(classified(example.id, np.array(ids, dtype=np.int32), example.label, num_closing))
+    return result
+
+
+def classified(id_: str, input_ids: NDArray[np.int32], label: int, num_closing: int) -> TokenizedExample:
+    """A text whose class stands at its last token."""
+    targets = np.zeros(len(input_ids), dtype=np.bool_)
+    targets[-1:] = True
+    return TokenizedExample(id_, input_ids, targets, label, num_closing)
+
+
+def _num_closing(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many special tokens the tokenizer puts after a text."""
+    plain, whole = _ids(tokenizer, ["a"])[0], _ids(tokenizer, ["a"], special=True)[0]
+    before = next(n for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
+    return len(whole) - before - len(plain)
 
 
 def _marked(id_: str, ids: list[int], targets: list[bool], loss_on: LossOn, *, skip: int) -> TokenizedExample:

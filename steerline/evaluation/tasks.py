@@ -12,6 +12,7 @@ from steerline.config.evaluation import EvaluationSpec, TaskEvaluation
 from steerline.data.examples import Example
 from steerline.data.load import digest, load_examples
 from steerline.errors import EvaluationError
+from steerline.evaluation.classification import class_scores
 from steerline.evaluation.generation import generate_texts
 from steerline.evaluation.likelihood import score_options
 from steerline.evaluation.model_facts import evaluating
@@ -32,12 +33,14 @@ def evaluate(
     *,
     rank: int = 0,
     world_size: int = 1,
+    max_length: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
     """Evaluate items `rank`, `rank + world_size`, ... of every task; `merge` joins the workers' results.
 
     Steering is the caller's: whatever is attached to the model acts, and `spec.steering` is only recorded. The model
-    is in eval mode meanwhile and as it was afterwards.
+    is in eval mode meanwhile and as it was afterwards. Texts to classify are cut to `max_length` tokens, as they were in
+    training.
 
     Raises:
         EvaluationError: no task, a task named like a group, no items, or an item the model or the method cannot take.
@@ -57,6 +60,7 @@ def evaluate(
                 batch_tokens=spec.batch_tokens,
                 rank=rank,
                 world_size=world_size,
+                max_length=max_length,
                 on_progress=report,
             )
             for task in spec.tasks
@@ -92,6 +96,7 @@ def evaluate_task(
     batch_tokens: int = 4096,
     rank: int = 0,
     world_size: int = 1,
+    max_length: int | None = None,
     on_progress: OnProgress = _silent,
 ) -> TaskResult:
     """Evaluate one worker's share of the given examples. The model's mode is the caller's.
@@ -113,7 +118,15 @@ def evaluate_task(
         on_progress(task.name, done, len(share))
 
     if task.method == "likelihood":
-        items = _by_likelihood(model, tokenizer, task, share, indices, batch_tokens, report)
+        scores = score_options(
+            model, tokenizer, share, normalise=task.normalise, batch_tokens=batch_tokens, on_progress=report
+        )
+        items = _by_scores(share, indices, scores)
+    elif task.method == "classify":
+        scores = class_scores(
+            model, tokenizer, share, max_length=max_length, batch_tokens=batch_tokens, on_progress=report
+        )
+        items = _by_scores(share, indices, scores)
     else:
         items = _by_generation(model, tokenizer, task, examples, indices, batch_tokens, report)
     return TaskResult(
@@ -135,18 +148,9 @@ def _chance(examples: Sequence[Example]) -> float | None:
     return float(np.mean([1 / len(example.choices) for example in examples]))
 
 
-def _by_likelihood(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    task: TaskEvaluation,
-    share: Sequence[Example],
-    indices: Sequence[int],
-    batch_tokens: int,
-    report: Callable[[int], None],
+def _by_scores(
+    share: Sequence[Example], indices: Sequence[int], scores: Sequence[tuple[float, ...]]
 ) -> list[ItemResult]:
-    scores = score_options(
-        model, tokenizer, share, normalise=task.normalise, batch_tokens=batch_tokens, on_progress=report
-    )
     items = []
     for index, example, options in zip(indices, share, scores, strict=True):
         assert example.label is not None

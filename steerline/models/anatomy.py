@@ -256,6 +256,10 @@ class _Finder:
     def _embedding(self) -> str:
         if "embed" in self.by_hand:
             return self._existing("embed")
+        family = FAMILIES.get(_text_config(self.root).model_type)
+        body = self.names.get(id(self.root.base_model))
+        if family is not None and family.embed is not None and body is not None:
+            return ".".join(part for part in (body, family.embed) if part)
         module = self.root.get_input_embeddings()
         if module is None or id(module) not in self.names:
             raise self._unnamed("embed", nn.Embedding)

@@ -29,6 +29,7 @@ class ModelCard:
         steering: the resolved SteeringSpec the model was trained under; None for plain fine-tuning.
         metrics: numbers to show, e.g. `eval/boolq/accuracy`.
         parents: references this model was derived from, e.g. a checkpoint.
+        classes: names of the classes that a classifier tells apart; none for a language model.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelCard:
     steering: Mapping[str, Any] | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     parents: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
 
     def provenance(self) -> dict[str, Any]:
         """The card as plain data, for `steerline.json`."""
@@ -58,6 +60,7 @@ class ModelCard:
             "metrics": dict(self.metrics),
             "parents": list(self.parents),
             "steering": None if self.steering is None else dict(self.steering),
+            "classes": None if self.classes is None else list(self.classes),
         }
 
     def markdown(self, *, adapter: bool) -> str:
@@ -74,7 +77,7 @@ class ModelCard:
             parts.append("\n".join(["## Measured", "", "| metric | value |", "|---|---|", *rows]))
         if adapter:
             parts.append("The weights here include the LoRA adapter; the adapter alone lies in `adapter/`.")
-        parts.append(_LOADING)
+        parts.append(_LANGUAGE_MODEL if self.classes is None else _CLASSIFIER)
         return "\n\n".join(parts) + "\n"
 
 
@@ -83,7 +86,7 @@ _STEERING_NOTE = (
     " that it can be attached again for evaluation or serving."
 )
 
-_LOADING = """## Use
+_LANGUAGE_MODEL = """## Use
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -92,9 +95,21 @@ model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 ```"""
 
+_CLASSIFIER = """## Use
+
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import steerline.models.safr_classifier  # only where config.json says `safr_classifier`
+
+model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+```"""
+
 
 def _front_matter(card: ModelCard) -> str:
-    values: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    task = "text-generation" if card.classes is None else "text-classification"
+    values: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": task}
     hub_id = re.fullmatch(r"([\w.-]+/[\w.-]+)@\S+", card.base_model)
     if hub_id:
         values["base_model"] = hub_id.group(1)

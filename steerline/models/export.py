@@ -150,7 +150,9 @@ def _write_weights(
     config.name_or_path = base_model
     with torch.device("meta"):
         plain: PreTrainedModel = type(root)(config)
-    plain.generation_config = copy.deepcopy(root.generation_config)
+    # Only a model that can generate has one.
+    if root.can_generate():
+        plain.generation_config = copy.deepcopy(root.generation_config)
     if adapted is None:
         _fill(plain, plain, weights)
     else:

@@ -1,7 +1,7 @@
 """Where each family of models keeps its sites: one table, data only.
 
 A template is a path relative to the body (the model without its head: Transformers' `base_model`), with `{layer}` for
-the layer's number. Embedding and head are not listed, because every Transformers model names its own.
+the layer's number. The head is not listed, nor are most embeddings: every Transformers model names its own.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ class Family:
         attention: the module that returns (hidden states [B, T, D], attention probabilities [B, H, T, T] under the
             eager kernel). In BERT and RoBERTa it includes the residual connection and its norm, elsewhere not.
         ffn_values: the FFN's value projection. Its input [B, T, F] are the FFN's keys, also where the FFN is gated.
+        embed: the module whose output are the token vectors, where it is more than the table of them.
     """
 
     block: str
     attention: str
     ffn_values: str
+    embed: str | None = None
 
 
 _LLAMA = Family("layers.{layer}", "layers.{layer}.self_attn", "layers.{layer}.mlp.down_proj")
@@ -45,6 +47,9 @@ FAMILIES: Mapping[str, Family] = {
     "phi3": _LLAMA,
     "bert": _BERT,
     "roberta": _BERT,
+    "safr_classifier": Family(
+        "layers.{layer}", "layers.{layer}.attention", "layers.{layer}.ffn_out", embed="embedding"
+    ),
     "distilbert": Family(
         "transformer.layer.{layer}", "transformer.layer.{layer}.attention", "transformer.layer.{layer}.ffn.lin2"
     ),

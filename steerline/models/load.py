@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from torch import nn
 from steerline.config.model import HubModel, ModelSpec, RandomModel
 from steerline.errors import ModelError
 from steerline.models.quiet import quiet_bars
-from steerline.models.random_model import build_random, random_tokenizer
+from steerline.models.random_model import Texts, build_random, name_classes, random_tokenizer
 from steerline.models.sources import check_folder, describe, local_folder, prepare
 
 if TYPE_CHECKING:
@@ -23,30 +24,43 @@ __all__ = ["LoadedModel", "load_model", "load_tokenizer", "local_folder", "prepa
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A causal language model in eval mode and the tokenizer that fits it."""
+    """A causal language model, or a classifier, in eval mode and the tokenizer that fits it."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
 
 
-def load_model(spec: ModelSpec, *, dtype: torch.dtype = torch.float32) -> LoadedModel:
-    """Load (after fetching and converting where that has not been done) a causal language model.
+def load_model(
+    spec: ModelSpec,
+    *,
+    dtype: torch.dtype = torch.float32,
+    classes: Sequence[str] | None = None,
+    texts: Texts | None = None,
+    seed: int = 0,
+) -> LoadedModel:
+    """Load (after fetching and converting where that has not been done) a causal language model, or a classifier.
 
     Adapters (`spec.lora`) are not added here: see `steerline.models.lora.add_lora`.
 
     Args:
         spec: which model, from where.
         dtype: precision of the weights in memory.
+        classes: names of the classes that a classifier tells apart; none loads a causal language model.
+        texts: reads the training texts, for a tokenizer that is made of them.
+        seed: of a classifier's head that the weights do not hold.
 
     Raises:
-        ModelError: the model is missing, pickled, incomplete, an encoder, or smaller than its tokenizer.
+        ModelError: the model is missing, pickled, incomplete, smaller than its tokenizer, or an encoder that would have
+            to predict next tokens.
         FetchError: a package cannot be downloaded, or is not the pinned one.
     """
-    tokenizer = load_tokenizer(spec)
+    tokenizer = load_tokenizer(spec, texts)
     if isinstance(spec.source, RandomModel):
-        model = build_random(spec.source, tokenizer, attention=spec.attention, dtype=dtype)
+        model = build_random(spec.source, tokenizer, attention=spec.attention, dtype=dtype, classes=classes)
     else:
-        model = _from_folder(_prepared(spec), spec, dtype)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = _from_folder(_prepared(spec), spec, dtype, classes)
     _check_vocabulary(model, tokenizer, describe(spec.source))
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
@@ -54,11 +68,15 @@ def load_model(spec: ModelSpec, *, dtype: torch.dtype = torch.float32) -> Loaded
     return LoadedModel(model, tokenizer)
 
 
-def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
+def load_tokenizer(spec: ModelSpec, texts: Texts | None = None) -> PreTrainedTokenizerBase:
     """The model's tokenizer.
 
     One without a padding token pads with its end-of-text token, and the vocabulary stays as it is: padding never
     carries a loss, so the two uses do not meet.
+
+    Args:
+        spec: the model's.
+        texts: reads the training texts, for a tokenizer that is made of them.
 
     Raises:
         ModelError: there is none, or it has neither of the two tokens.
@@ -66,7 +84,7 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     if isinstance(spec.source, RandomModel):
-        tokenizer = random_tokenizer(spec.source)
+        tokenizer = random_tokenizer(spec.source, texts)
     else:
         folder = _prepared(spec)
         try:
@@ -99,9 +117,11 @@ def _prepared(spec: ModelSpec) -> Path:
     return folder
 
 
-def _from_folder(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> PreTrainedModel:
+def _from_folder(
+    folder: Path, spec: ModelSpec, dtype: torch.dtype, classes: Sequence[str] | None = None
+) -> PreTrainedModel:
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     check_folder(folder, trust_remote_code=spec.trust_remote_code)
     where = describe(spec.source)
@@ -110,11 +130,15 @@ def _from_folder(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> PreTraine
     name = spec.source.id if isinstance(spec.source, HubModel) and spec.trust_remote_code else str(folder)
     if isinstance(spec.source, HubModel) and spec.trust_remote_code:
         options["revision"] = spec.source.revision
+    auto = AutoModelForCausalLM if classes is None else AutoModelForSequenceClassification
     try:
         config = AutoConfig.from_pretrained(name, **options)
-        _refuse_encoder(config, where)
+        if classes is None:
+            _refuse_encoder(config, where)
+        else:
+            name_classes(config, classes)
         with quiet_bars():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = auto.from_pretrained(
                 name,
                 config=config,
                 dtype=dtype,
@@ -125,14 +149,21 @@ def _from_folder(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> PreTraine
             )
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         raise load_failure(error, where, spec.attention) from error
-    if report["missing_keys"]:
+    missing = [key for key in report["missing_keys"] if classes is None or not _is_of_head(key, model)]
+    if missing:
         raise ModelError(
             "the weights are incomplete: these would start from random numbers",
             where=where,
-            got=", ".join(sorted(report["missing_keys"])[:8]),
+            got=", ".join(sorted(missing)[:8]),
             expected="every weight of " + type(model).__name__,
         )
     return model
+
+
+def _is_of_head(key: str, model: PreTrainedModel) -> bool:
+    """Whether a weight belongs to a classifier's head, which a pretrained model does not have yet."""
+    body = model.base_model_prefix + "."
+    return not key.startswith(body) or key.startswith(f"{body}pooler.")
 
 
 def load_failure(error: Exception, where: str, attention: str) -> ModelError:
@@ -143,7 +174,7 @@ def load_failure(error: Exception, where: str, attention: str) -> ModelError:
     elif "flash" in text.lower():
         what, fix = "FlashAttention 2 cannot be used here", "set model.attention: sdpa"
     elif "Unrecognized configuration class" in text:
-        what, fix = "this architecture has no causal language model", None
+        what, fix = "this architecture has no model of the kind that the job trains", None
     elif type(error).__name__ == "SafetensorError":
         what, fix = "a file of weights is damaged", "fetch the model again"
     else:

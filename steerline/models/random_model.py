@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from steerline.config.model import RandomModel
+from steerline.config.model import RandomModel, WordTokenizer
 from steerline.errors import ModelError
 from steerline.models.byte_tokenizer import byte_tokenizer
 from steerline.models.sources import unknown_architecture
+from steerline.models.word_tokenizer import word_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -18,16 +20,32 @@ if TYPE_CHECKING:
 _WHERE = "model.source"
 
 
-def random_tokenizer(source: RandomModel) -> PreTrainedTokenizerBase:
-    """The tokenizer that the source names, else the byte-level one.
+Texts = Callable[[], Iterable[str]]
+"""Reads the texts that a vocabulary of words is made of."""
+
+
+def random_tokenizer(source: RandomModel, texts: Texts | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer that the source names or describes, else the byte-level one.
+
+    Args:
+        source: the model's.
+        texts: called only where the tokenizer is made of words.
 
     Raises:
-        ModelError: the named one cannot be loaded.
+        ModelError: the named one cannot be loaded, or there are no texts to make words of.
     """
     from transformers import AutoTokenizer
 
     if source.tokenizer is None:
         return byte_tokenizer()
+    if isinstance(source.tokenizer, WordTokenizer):
+        if texts is None:
+            raise ModelError(
+                "this tokenizer is made of the training texts, and there are none here",
+                where=f"{_WHERE}.tokenizer",
+                expected="a job with `data.train`, or the folder of a trained model",
+            )
+        return word_tokenizer(source.tokenizer, texts())
     try:
         return AutoTokenizer.from_pretrained(source.tokenizer)
     except (OSError, ValueError, KeyError) as error:
@@ -47,6 +65,8 @@ def random_config(source: RandomModel, tokenizer: PreTrainedTokenizerBase) -> Pr
     """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
+
+    import steerline.models.safr_classifier  # noqa: F401 (makes the architecture known)
 
     if source.architecture not in CONFIG_MAPPING:
         raise unknown_architecture(source.architecture, f"{_WHERE}.architecture")
@@ -70,23 +90,44 @@ def random_config(source: RandomModel, tokenizer: PreTrainedTokenizerBase) -> Pr
 
 
 def build_random(
-    source: RandomModel, tokenizer: PreTrainedTokenizerBase, *, attention: str, dtype: torch.dtype
+    source: RandomModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    attention: str,
+    dtype: torch.dtype,
+    classes: Sequence[str] | None = None,
 ) -> PreTrainedModel:
-    """A causal language model with weights drawn from `source.seed`; the global random state is left as it was.
+    """A model with weights drawn from `source.seed`; the global random state is left as it was.
+
+    Args:
+        source: architecture, sizes, seed.
+        tokenizer: decides the vocabulary.
+        attention: the kernel.
+        dtype: of the weights.
+        classes: names of the classes that a classifier tells apart; none builds a causal language model.
 
     Raises:
-        ModelError: as `random_config`, or the architecture has no causal language model or not this attention kernel.
+        ModelError: as `random_config`, or the architecture has no such model or not this attention kernel.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     config = random_config(source, tokenizer)
+    auto = AutoModelForCausalLM if classes is None else AutoModelForSequenceClassification
+    if classes is not None:
+        name_classes(config, classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
         try:
-            return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+            return auto.from_config(config, dtype=dtype, attn_implementation=attention)
         except (ValueError, ImportError, RuntimeError) as error:
             fix = "set model.attention: eager" if "scaled_dot_product_attention" in str(error) else None
             raise ModelError("the model cannot be built", where=_WHERE, got=error, fix=fix) from error
+
+
+def name_classes(config: PretrainedConfig, classes: Sequence[str]) -> None:
+    """Write the classes into a model's config, from which its head takes their number."""
+    config.id2label = dict(enumerate(classes))
+    config.label2id = {name: number for number, name in enumerate(classes)}
 
 
 def _check_fields(source: RandomModel, config_class: type[PretrainedConfig]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,12 @@ from steerline.models.export import check_manifest
 from steerline.models.quiet import quiet_bars
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+    )
 
 PROMPTS = (
     "The capital of France is",
@@ -35,7 +41,7 @@ _MERGE_ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 0.0
 def probe_logits(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str] = PROMPTS
 ) -> tuple[Tensor, ...]:
-    """Logits [T, V] of each prompt, one forward pass per prompt and without padding, in eval mode.
+    """Logits of each prompt ([T, V]; [C] of a classifier), one forward pass per prompt, unpadded, in eval mode.
 
     Under ZeRO-3 every worker has to call it. Whatever steering is attached acts: detach or switch it off for the plain
     model.
@@ -80,17 +86,21 @@ def verify_logits(
     Raises:
         ModelError: it is above the tolerance, or a file is missing or altered.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     check_manifest(folder)
     with quiet_bars():
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation=attention,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-        ).to(device)
+        model = (
+            auto_class(folder)
+            .from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation=attention,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+            )
+            .to(device)
+        )
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     reloaded = probe_logits(model, tokenizer, prompts)
     differences = []
@@ -114,6 +124,18 @@ def verify_logits(
             fix="detach steering before exporting, and compare in the precision of training",
         )
     return worst
+
+
+def auto_class(folder: Path) -> type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification]:
+    """The Auto class that loads an export: what kind of model it is stands in its config."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    import steerline.models.safr_classifier  # noqa: F401 (makes the architecture known)
+
+    architectures = json.loads((folder / "config.json").read_text())["architectures"]
+    if architectures[0].endswith("ForSequenceClassification"):
+        return AutoModelForSequenceClassification
+    return AutoModelForCausalLM
 
 
 def verify_export(

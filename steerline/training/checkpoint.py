@@ -94,13 +94,21 @@ class CheckpointStore:
         """Where the checkpoint of a step lies."""
         return self.folder / f"step-{step:06d}"
 
-    def save(self, state: dict[str, Any], write_shards: Callable[[Path], None], workers: Workers) -> Checkpoint:
+    def save(
+        self,
+        state: dict[str, Any],
+        write_shards: Callable[[Path], None],
+        workers: Workers,
+        *,
+        best: int | None = None,
+    ) -> Checkpoint:
         """Write a checkpoint; every worker calls this.
 
         Args:
             state: becomes `state.json`; holds `step`.
             write_shards: writes this worker's shards into the folder it is given; may communicate.
             workers: all of them.
+            best: step of the checkpoint that is kept however old it is.
 
         Raises:
             CheckpointError: it could not be written. Earlier checkpoints are untouched, the partial one is gone.
@@ -123,8 +131,25 @@ class CheckpointStore:
             raise self._unwritten(final, error) from error
         workers.barrier()
         if workers.is_first:
-            self.prune()
+            self.prune(best)
         return Checkpoint(final, state)
+
+    def at(self, step: int) -> Checkpoint:
+        """The checkpoint of a step.
+
+        Raises:
+            CheckpointError: it is missing or damaged.
+        """
+        folder = self.path(step)
+        reason = check_manifest(folder) if folder.is_dir() else "it is missing"
+        if reason is not None:
+            raise CheckpointError(
+                f"{folder.name} cannot be used",
+                where=str(folder),
+                got=reason,
+                fix="put it back from a copy, or train under another `name`",
+            )
+        return Checkpoint(folder, json.loads((folder / _STATE).read_text()))
 
     def latest_valid(self) -> tuple[Checkpoint | None, list[Rejected]]:
         """The newest checkpoint whose every byte is as it was written, and the newer ones that are not."""
@@ -137,9 +162,11 @@ class CheckpointStore:
             rejected.append(Rejected(folder, reason))
         return None, rejected
 
-    def prune(self) -> None:
-        """Remove all but the newest `keep`, and what was derived from the removed ones."""
+    def prune(self, best: int | None = None) -> None:
+        """Remove all but the newest `keep` and that of step `best`, and what was derived from the removed ones."""
         for step in self.steps()[: -self.keep]:
+            if step == best:
+                continue
             for path in self.folder.glob(f"{self.path(step).name}*"):
                 shutil.rmtree(path)
 

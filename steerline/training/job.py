@@ -76,11 +76,13 @@ class Outcome:
         state: `finished`, `stopped` on request after saving, or `failed`.
         step: optimiser steps done.
         num_steps: optimiser steps of the whole run.
-        metrics: the last value of each loss and accuracy.
+        metrics: each loss and accuracy, of the best step where there is one, else the last.
         files: paths by role: `export`, `evaluation`, `checkpoint`.
         evaluated_as: the evaluation's config, so that only a changed one is carried out again.
         error: what went wrong, for people.
         exit_code: the job's.
+        best_step: step whose weights are exported, where early stopping chose it.
+        ended_because: why training ended before its last step, for people.
     """
 
     run_name: str
@@ -92,6 +94,8 @@ class Outcome:
     evaluated_as: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     exit_code: int = 0
+    best_step: int | None = None
+    ended_because: str | None = None
 
     def save(self, folder: Path) -> None:
         """Write `outcome.json`, whole or not at all."""

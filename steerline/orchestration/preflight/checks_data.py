@@ -6,7 +6,7 @@ import glob
 from collections.abc import Iterator
 from pathlib import Path
 
-from steerline.config.data import DatasetSpec, FileData, HubData, PackagedData
+from steerline.config.data import DatasetSpec, FileData, HubData, PackagedData, ReviewFolderData, TreebankData
 from steerline.orchestration.preflight import columns
 from steerline.orchestration.preflight.checks_model import catalogued
 from steerline.orchestration.preflight.core import Finding, Scene, failure
@@ -30,6 +30,13 @@ def sources(scene: Scene) -> Iterator[Finding]:
                     path=f"{path}.source.path",
                     got=f"{pattern}, read from {Path.cwd()}",
                     fix="paths are read from the folder that the job is started in",
+                )
+            case TreebankData(path=folder) | ReviewFolderData(path=folder) if not Path(folder).expanduser().is_dir():
+                yield failure(
+                    "the data set's folder does not exist",
+                    path=f"{path}.source.path",
+                    got=f"{folder}, read from {Path.cwd()}",
+                    fix="unpack the authors' archive there, or name the folder that holds it",
                 )
             case PackagedData(name=str(name)):
                 yield from catalogued(name, f"{path}.source.name")

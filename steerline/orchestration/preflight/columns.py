@@ -7,7 +7,7 @@ import json
 import string
 from pathlib import Path
 
-from steerline.config.data import ChatFormat, DataFormat, PromptAnswerFormat, TextFormat
+from steerline.config.data import ChatFormat, ClassificationFormat, DataFormat, PromptAnswerFormat, TextFormat
 
 _LONGEST_LINE = 4 * 2**20
 
@@ -25,6 +25,8 @@ def wanted(format_: DataFormat) -> dict[str, list[str]]:
             return {"messages": [format_.messages]}
         case TextFormat():
             return {"text": [format_.text]}
+        case ClassificationFormat():
+            return {"text": _placeholders(format_.text), "label": [format_.label]}
     return {}
 
 

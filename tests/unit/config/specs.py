@@ -15,6 +15,7 @@ from steerline.config.shape import arms, is_optional, is_spec, strip
 
 PATTERNS = {
     r"^[0-9a-f]{64}$": st.integers(0, 2**256 - 1).map(lambda n: f"{n:064x}"),
+    r"^heldout/": st.just("heldout/loss"),
     r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$": st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,20}", fullmatch=True),
 }
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=8)
@@ -51,11 +52,33 @@ def _make_consistent(data: dict[str, Any]) -> dict[str, Any]:
         data["zero"].update(stage=3, raw={"wall_clock_breakdown": True})
     for index, task in enumerate(data.get("evaluation", {}).get("tasks", [])):
         task["name"] += str(index)
+    training["heldout_every_steps"], training["heldout_every_epochs"] = None, 1
+    if training.get("early_stopping"):
+        training["early_stopping"].update(metric="heldout/loss", mode="min")
+        data["data"]["heldout"] = [*data["data"].get("heldout", []), *data["data"]["train"]]
+    _fit_the_objective(data, is_classifier=data.get("objective", {}).get("kind") == "classification")
     for name in ("boost", "entropy"):
         part = data.get("objective", {}).get("steering", {}).get(name)
         if part and isinstance(part.get("layers"), list):
             part["layers"] = sorted(set(part["layers"]))
     return data
+
+
+def _fit_the_objective(data: dict[str, Any], *, is_classifier: bool) -> None:
+    """Give all rows classes where the objective is over classes, and none where it is over tokens."""
+    tasks = data.get("evaluation", {}).get("tasks", [])
+    sets = [*data["data"]["train"], *data["data"].get("heldout", []), *(task["dataset"] for task in tasks)]
+    for dataset in sets:
+        if is_classifier:
+            dataset["format"] = {"kind": "classification", "classes": ["no", "yes"]}
+        elif dataset["format"]["kind"] == "classification":
+            dataset["format"] = {"kind": "text"}
+    for task in tasks:
+        task["method"] = "classify" if is_classifier else "likelihood"
+    if is_classifier:
+        data["data"]["packing"], data["model"]["lora"] = False, None
+    elif isinstance(data["model"]["source"].get("tokenizer"), dict):
+        data["model"]["source"]["tokenizer"] = None
 
 
 def _values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
