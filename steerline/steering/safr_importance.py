@@ -28,6 +28,8 @@ _EPSILON = 1e-5
 """The authors' guard against division by 0."""
 _MOMENT_RATIO = 4
 """Sequences longer than this many vector widths go by second moments; shorter ones are faster, or as fast, by pairs."""
+_FAINT = 1e-30
+"""Roots up to here pass no gradient on: dividing by them could overflow."""
 _ROUNDING = 1e-13
 """Of a sum in float64, relative to it."""
 
@@ -81,7 +83,7 @@ class ImportanceSum(torch.autograd.Function):
             return None, None, by_weight, None, None
         if weights is not None:
             slope = slope * torch.where(valid, weights, 0).to(slope.dtype)
-        grad = pull(vectors.y, torch.where(root > 0, slope / torch.where(root > 0, root, 1), 0))
+        grad = pull(vectors.y, torch.where(root > _FAINT, slope / torch.where(root > _FAINT, root, 1), 0))
         length = torch.where(vectors.length > 0, vectors.length, 1)
         if ctx.cosine:
             grad -= vectors.y * (grad * vectors.y).sum(-1, keepdim=True)

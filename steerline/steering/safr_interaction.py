@@ -195,7 +195,7 @@ class HiddenInteraction(torch.autograd.Function):
             slope = cosine.sign_().mul_(mean).mul_(-share)
             slope.diagonal(dim1=-2, dim2=-1).zero_()
             grad_unit[chunk.batch] += (slope + slope.mT) @ z
-            spread = distance[:, None].expand(shape).reshape(-1, T, T)
+            spread = distance.repeat_interleave(shape[1], 0)
             by_query, by_key = back_to_heads(p, spread, scores.scaling / H)
             part.copy_(by_query.view(part.shape))
             grad_key[chunk.batch].index_add_(1, kv_heads(query, key, chunk), by_key.view(part.shape))
@@ -260,7 +260,7 @@ def _reference_rows(A: Tensor, want_grad: bool) -> tuple[Tensor, Tensor | None]:
     counts = sums > 0
     scale = torch.where(counts, 1 / torch.where(counts, sums, 1), 0) / A.shape[-1]
     shared, grad = overlap(A, scale, want_grad)
-    value = counts.sum() / A.shape[-1] - shared.sum()
+    value = counts.sum().to(A.dtype) / A.shape[-1] - shared.sum()
     if grad is None:
         return value, None
     # The divisor holds every entry of the row: d/ds of -shared is shared / s.
