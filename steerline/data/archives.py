@@ -31,11 +31,8 @@ def extracted(archive: ArchiveSpec, cache: Path, *, size: int | None = None) -> 
     Raises:
         FetchError: as `steerline.data.packaged.resolve`.
     """
-    parts = _safe_parts(archive.member, archive)
-    # One folder per member, so that a member never lies inside another one that is being written.
-    key = hashlib.sha256(archive.member.encode()).hexdigest()[:12]
-    folder = cache / "members" / f"{_file_stem(archive)}-{archive.sha256[:12]}" / key
-    target = folder / parts[-1]
+    target = member_path(archive, cache)
+    folder = target.parent
     if target.exists():
         return target
     with _locked(cache / "locks" / f"{archive.sha256}.lock"):
@@ -44,9 +41,17 @@ def extracted(archive: ArchiveSpec, cache: Path, *, size: int | None = None) -> 
         source = _archive_file(archive, cache / "archives", size)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".unpack-") as scratch:
-            unpacked = _unpack(source, archive, Path(scratch) / parts[-1])
+            unpacked = _unpack(source, archive, Path(scratch) / target.name)
             unpacked.replace(target)
     return target
+
+
+def member_path(archive: ArchiveSpec, cache: Path) -> Path:
+    """Where the unpacked member lies once it is there."""
+    # One folder per member, so that a member never lies inside another one that is being written.
+    key = hashlib.sha256(archive.member.encode()).hexdigest()[:12]
+    name = _safe_parts(archive.member, archive)[-1]
+    return cache / "members" / f"{_file_stem(archive)}-{archive.sha256[:12]}" / key / name
 
 
 def _archive_file(archive: ArchiveSpec, folder: Path, size: int | None) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from steerline.config.archive import ArchiveSpec, PackagedRef
-from steerline.data.archives import extracted
+from steerline.data.archives import extracted, member_path
 from steerline.data.catalogue import ENTRIES, Entry
 from steerline.errors import DataError
 
@@ -39,6 +39,19 @@ def entry_of(ref: PackagedRef) -> Entry | None:
             fix=f"use `{near[0]}`" if near else "write the archive out under `archive:`",
         )
     return ENTRIES[ref.name]
+
+
+def cached(ref: PackagedRef) -> Path | None:
+    """The member's file or folder if it was fetched before.
+
+    Raises:
+        DataError: the name is not in the catalogue.
+    """
+    entry = entry_of(ref)
+    archive = ref.archive if entry is None else entry.archive
+    assert archive is not None
+    path = member_path(archive, cache_dir())
+    return path if path.exists() else None
 
 
 def resolve(ref: PackagedRef) -> Path:

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from steerline.config.archive import ArchiveSpec
-from steerline.data.packaged import cache_dir
 from steerline.errors import ModelError
 from steerline.models import gguf_file, llama2c
+from steerline.models.converted import SOURCE_FILE
+from steerline.models.gguf_header import MAGIC
 from steerline.models.quiet import quiet_bars
-
-SOURCE_FILE = "steerline_source.json"
-"""In a converted folder: where its weights come from and under which licence."""
-
-# Part of the cache's key: raise it when a conversion changes what it writes.
-_FORMAT = 1
-
-
-def packaged_folder(archive: ArchiveSpec) -> Path:
-    """Where the conversion of a packaged model lies, whether or not it has been made."""
-    return _folder(archive.package, f"{archive.sha256}:{archive.member}")
-
-
-def file_folder(path: Path) -> Path:
-    """Where the conversion of a local file lies. The file's size and time of change are part of the key."""
-    state = path.stat()
-    return _folder(path.stem, f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}")
 
 
 def convert_once(source: Callable[[], Path], folder: Path, origin: Mapping[str, str]) -> None:
@@ -42,7 +24,7 @@ def convert_once(source: Callable[[], Path], folder: Path, origin: Mapping[str, 
 
     Args:
         source: called only where the work is to be done (it may download).
-        folder: from `packaged_folder` or `file_folder`.
+        folder: from `converted.packaged_folder` or `file_folder`.
         origin: written beside the weights; its licence, where given, wins over the file's own.
 
     Raises:
@@ -70,17 +52,12 @@ def convert_once(source: Callable[[], Path], folder: Path, origin: Mapping[str, 
 def _converter(path: Path) -> Callable[[Path, Path], str | None]:
     with path.open("rb") as file:
         start = file.read(64)
-    if start.startswith(gguf_file.MAGIC):
+    if start.startswith(MAGIC):
         return gguf_file.convert
     if path.suffix == ".gguf":
         raise ModelError("the file is not GGUF, whatever its name says", where=str(path), got=start[:4])
     llama2c.Header.read(start)
     return llama2c.convert
-
-
-def _folder(stem: str, key: str) -> Path:
-    digest = hashlib.sha256(f"{_FORMAT}:{key}".encode()).hexdigest()
-    return cache_dir() / "models" / f"{stem}-{digest[:16]}"
 
 
 @contextlib.contextmanager

@@ -7,16 +7,16 @@ import math
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from steerline.config.model import LocalModel, ModelSpec, PackagedModel, RandomModel
-from steerline.data.packaged import entry_of
-from steerline.models.convert import SOURCE_FILE
-from steerline.models.gguf_file import MAGIC, read_header
+from steerline.data.packaged import cached, entry_of
+from steerline.models.converted import SOURCE_FILE
+from steerline.models.gguf_header import is_gguf, read_header
 from steerline.models.random_model import random_config, random_tokenizer
 from steerline.models.sources import local_folder
 
@@ -52,7 +52,7 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
     """Read what is at hand; no network, no weights. All None for a model that was never fetched.
 
     Raises:
-        ModelError: a random model's config is impossible, or a local GGUF file is damaged.
+        ModelError: a random model's config is impossible, or a GGUF file is damaged.
     """
     source = spec.source
     if isinstance(source, RandomModel):
@@ -63,8 +63,9 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
     if isinstance(source, LocalModel):
         return _of_file(Path(source.path).expanduser())
     if isinstance(source, PackagedModel):
-        entry = entry_of(source)
-        return ModelFacts(licence=entry.licence if entry else None)
+        entry, file = entry_of(source), cached(source)
+        facts = _of_file(file) if file is not None else ModelFacts()
+        return replace(facts, licence=entry.licence) if entry is not None else facts
     return ModelFacts()
 
 
@@ -94,14 +95,16 @@ def _of_folder(folder: Path) -> ModelFacts:
 
 
 def _of_file(path: Path) -> ModelFacts:
-    if not path.is_file():
+    if not path.is_file() or not is_gguf(path):
         return ModelFacts()
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            return ModelFacts()
     header = read_header(path)
     return ModelFacts(
-        header.num_parameters, header.num_layers, header.architecture, header.ffn_width, licence=header.licence
+        num_parameters=header.num_parameters,
+        num_layers=header.num_layers,
+        model_type=header.architecture,
+        ffn_width=header.ffn_width,
+        context=header.context,
+        licence=header.licence,
     )
 
 

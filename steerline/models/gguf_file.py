@@ -5,53 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from steerline.errors import ModelError
-
-MAGIC = b"GGUF"
-
-
-@dataclass(frozen=True)
-class GgufHeader:
-    """What a GGUF file says of itself, read without its weights."""
-
-    architecture: str
-    num_layers: int | None
-    ffn_width: int | None
-    num_parameters: int
-    licence: str | None
-
-
-def read_header(path: Path) -> GgufHeader:
-    """Architecture, sizes and licence of a GGUF file.
-
-    Raises:
-        ModelError: the file is damaged.
-    """
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(path)
-    except (ValueError, IndexError, OSError, struct.error) as error:
-        raise ModelError("the GGUF file cannot be read", where=str(path), got=error) from error
-
-    def field(name: str) -> Any:
-        entry = reader.get_field(name)
-        return None if entry is None else entry.contents()
-
-    architecture = str(field("general.architecture"))
-    return GgufHeader(
-        architecture=architecture,
-        num_layers=field(f"{architecture}.block_count"),
-        ffn_width=field(f"{architecture}.feed_forward_length"),
-        num_parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
-        licence=field("general.license"),
-    )
+from steerline.models.gguf_header import read_header
 
 
 def convert(source: Path, folder: Path) -> str | None:

@@ -12,7 +12,8 @@ from steerline.config.archive import ArchiveSpec
 from steerline.config.model import HubModel, LocalModel, ModelSpec, PackagedModel, RandomModel
 from steerline.data.packaged import CATALOGUE, entry_of, resolve
 from steerline.errors import ModelError
-from steerline.models.convert import convert_once, file_folder, packaged_folder
+from steerline.models.convert import convert_once
+from steerline.models.converted import file_folder, packaged_folder
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "README.md", "LICENSE*")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")

@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from steerline.config.model import HubModel, LocalModel, LoraSpec, ModelSpec, RandomModel
+from steerline.config.model import HubModel, LocalModel, LoraSpec, ModelSpec, PackagedModel, RandomModel
+from steerline.data.packaged import CATALOGUE, cached
+from steerline.errors import FetchError, ModelError
+from steerline.models.converted import file_folder, packaged_folder
+from steerline.models.gguf_header import is_gguf, read_header
 
 _DEPTH = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _POSITIONS = ("max_position_embeddings", "n_positions")
@@ -27,6 +31,8 @@ class ModelFacts:
     """Its `config.json`, or the overrides of a random model."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of each weight in its safetensors files; empty when there are none here."""
+    num_packed: int | None = None
+    """Parameters of a GGUF file that has not been converted yet."""
 
     @classmethod
     def of(cls, spec: ModelSpec) -> ModelFacts:
@@ -34,19 +40,29 @@ class ModelFacts:
         source = spec.source
         if isinstance(source, RandomModel):
             return cls(config={"model_type": source.architecture, **source.overrides})
-        if isinstance(source, LocalModel):
-            folder = Path(source.path).expanduser()
-        elif isinstance(source, HubModel):
-            cached = hub_folder(source.id, source.revision)
-            if cached is None:
-                return cls()
-            folder = cached
+        if isinstance(source, HubModel):
+            folder, file = hub_folder(source.id, source.revision), None
+        elif isinstance(source, LocalModel):
+            folder, file = _local(Path(source.path).expanduser())
         else:
-            return cls()
-        if not folder.is_dir():
-            return cls()
+            folder, file = _packaged(source)
+        if folder is not None and folder.is_dir():
+            return cls._of_folder(folder)
+        return cls() if file is None else cls._of_gguf(file)
+
+    @classmethod
+    def _of_folder(cls, folder: Path) -> ModelFacts:
         shapes = {name: shape for file in sorted(folder.glob("*.safetensors")) for name, shape in _header(file).items()}
         return cls(folder, _read_config(folder / "config.json"), shapes)
+
+    @classmethod
+    def _of_gguf(cls, file: Path) -> ModelFacts:
+        try:
+            header = read_header(file)
+        except ModelError:
+            return cls()  # its conversion will say what is wrong with it
+        sizes = {"num_hidden_layers": header.num_layers, "max_position_embeddings": header.context}
+        return cls(config={"model_type": header.architecture, **sizes}, num_packed=header.num_parameters)
 
     @property
     def num_layers(self) -> int | None:
@@ -66,12 +82,14 @@ class ModelFacts:
     @property
     def num_parameters(self) -> int | None:
         """All parameters."""
-        return sum(math.prod(shape) for shape in self.shapes.values()) or None
+        return sum(math.prod(shape) for shape in self.shapes.values()) or self.num_packed
 
     def num_trained(self, lora: LoraSpec | None) -> int | None:
         """Parameters that are trained: all, or the adapters' `rank * (inputs + outputs)`."""
-        if lora is None or not self.shapes:
+        if lora is None:
             return self.num_parameters
+        if not self.shapes:
+            return None
         matrices = {name.removesuffix(".weight"): shape for name, shape in self.shapes.items() if len(shape) == 2}
         if lora.target_modules == "all-linear":
             chosen = [shape for name, shape in matrices.items() if not any(part in name for part in _UNTOUCHED_BY_LORA)]
@@ -84,6 +102,25 @@ class ModelFacts:
         text = self.config.get("text_config")
         values = {**(text if isinstance(text, dict) else {}), **self.config}
         return next((values[name] for name in names if isinstance(values.get(name), int)), None)
+
+
+def _local(path: Path) -> tuple[Path | None, Path | None]:
+    """The folder of a local model, and the file that it is to be converted from."""
+    if not path.is_file():
+        return path, None
+    return file_folder(path), path if is_gguf(path) else None
+
+
+def _packaged(source: PackagedModel) -> tuple[Path | None, Path | None]:
+    """The folder of a packaged model's conversion, and the file that it is to be converted from."""
+    archive = source.archive if source.name is None else CATALOGUE.get(source.name)
+    if archive is None:
+        return None, None
+    try:
+        file = cached(source)
+    except FetchError:
+        return None, None  # an archive whose member could not be unpacked safely: fetching it says so
+    return packaged_folder(archive), file if file is not None and file.is_file() and is_gguf(file) else None
 
 
 def hub_folder(repository: str, revision: str) -> Path | None:

@@ -52,7 +52,7 @@ def test_a_gguf_file_tells_its_facts_before_and_after_conversion(tmp_path: Path)
     model = tiny_llama(TINY_VOCAB, tied=False)
     write_gguf(tmp_path / "tiny.gguf", model)
     before = model_facts(local(tmp_path / "tiny.gguf"))
-    assert before == ModelFacts(model.num_parameters(), 2, "llama", 64, licence="mit")
+    assert before == ModelFacts(model.num_parameters(), 2, "llama", 64, CONTEXT, licence="mit")
     prepare(local(tmp_path / "tiny.gguf"))
     after = model_facts(local(tmp_path / "tiny.gguf"))
     assert (after.num_parameters, after.num_layers, after.ffn_width, after.context) == (

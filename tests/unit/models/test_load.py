@@ -14,7 +14,8 @@ from torch import nn
 from steerline.config.model import HubModel, LocalModel, ModelSpec, RandomModel
 from steerline.errors import ModelError
 from steerline.models.byte_tokenizer import byte_tokenizer
-from steerline.models.convert import SOURCE_FILE, convert_once, packaged_folder
+from steerline.models.convert import convert_once
+from steerline.models.converted import SOURCE_FILE, packaged_folder
 from steerline.models.load import load_model, load_tokenizer, local_folder, prepare
 from tests.tiny import TINY_VOCAB, tiny_model, tiny_tokenizer
 from tests.unit.models.files import logits_of, sentence_pieces, tiny_llama, write_gguf, write_llama2c

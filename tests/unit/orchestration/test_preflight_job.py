@@ -66,7 +66,8 @@ def test_the_literal_reading_is_warned_of_with_the_reason(tmp_path: Path, boost:
         assert found == []
 
 
-def test_layers_beyond_the_model_are_refused(tmp_path: Path) -> None:
+def test_layers_beyond_the_model_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERLINE_CACHE", str(tmp_path / "empty"))
     good = "objective.steering.entropy.layers=[0, 1]"
     assert find("steering", job(tmp_path, good)) == []
     text = only(find("steering", job(tmp_path, "objective.steering.entropy.layers=[1, 2, 7]")), fatal=True)

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from steerline.config.model import LoraSpec
+from steerline.data.archives import member_path
+from steerline.data.packaged import CATALOGUE
+from steerline.models.converted import packaged_folder
 from steerline.orchestration.preflight.model_facts import ModelFacts
+from tests.tiny import TINY_VOCAB
+from tests.unit.models.files import CONTEXT, tiny_llama, write_gguf
 from tests.unit.orchestration.preflight_scenes import find, job, model_folder, only, write_safetensors
 
 
@@ -70,6 +75,41 @@ def test_a_single_file_is_a_gguf_or_nothing(tmp_path: Path) -> None:
     other = tmp_path / "m.bin"
     other.write_bytes(b"x")
     assert "can only be a GGUF" in only(find("model", job(tmp_path, local(other))), fatal=True)
+
+
+def test_a_gguf_file_that_is_not_converted_yet_has_its_depth_length_and_memory_judged(tmp_path: Path) -> None:
+    llama = tiny_llama(TINY_VOCAB, tied=False)
+    write_gguf(tmp_path / "m.gguf", llama)
+    source = local(tmp_path / "m.gguf")
+    beyond = job(tmp_path, source, "objective.steering.entropy.layers=[0, 7]")
+    assert "the model has 2 layers" in only(find("steering", beyond), fatal=True)
+    too_long = job(tmp_path, source, "data.max_length_tokens=100")
+    assert f"at most {CONTEXT}" in only(find("length", too_long), fatal=False)
+    facts = ModelFacts.of(job(tmp_path, source).model)
+    assert facts.num_parameters == facts.num_trained(None) == llama.num_parameters()
+    # The file's weights have other names than the model's, so adapters cannot be counted from it.
+    assert facts.num_trained(LoraSpec()) is None
+
+
+def test_a_packaged_gguf_file_is_judged_as_soon_as_it_was_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERLINE_CACHE", str(tmp_path / "cache"))
+    spec = job(tmp_path, "model.source={kind: packaged, name: smollm2-135m-instruct}").model
+    assert ModelFacts.of(spec).num_layers is None
+    file = member_path(CATALOGUE["smollm2-135m-instruct"], tmp_path / "cache")
+    file.parent.mkdir(parents=True)
+    write_gguf(file, tiny_llama(TINY_VOCAB, tied=False))
+    assert ModelFacts.of(spec).num_layers == 2
+    # Once it is converted, the folder tells more.
+    model_folder(packaged_folder(CATALOGUE["smollm2-135m-instruct"]))
+    assert ModelFacts.of(spec).num_layers == 4
+
+
+def test_an_archive_with_an_unsafe_member_is_left_to_whoever_fetches_it(tmp_path: Path) -> None:
+    archive = "{package: p, version: '1', member: ../m.gguf, sha256: '" + "0" * 64 + "'}"
+    spec = job(tmp_path, f"model.source={{kind: packaged, archive: {archive}}}").model
+    assert ModelFacts.of(spec) == ModelFacts()
 
 
 def test_a_hub_model_is_cached_or_the_network_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
