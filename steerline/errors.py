@@ -40,14 +40,12 @@ class SteerlineError(Exception):
         super().__init__(what)
 
     def __str__(self) -> str:
-        lines = [self.what]
-        for name in ("where", "got", "expected", "fix"):
-            value = getattr(self, name)
-            if value is not None:
-                lines.append(f"  {name + ':':<10}{value}")
-        if self.page:
-            lines.append(f"  {'see:':<10}docs/errors/{self.page}.md")
-        return "\n".join(lines)
+        see = f"docs/errors/{self.page}.md" if self.page else None
+        return "\n".join([self.what, *self._parts(see)])
+
+    def _parts(self, see: str | None) -> list[str]:
+        named = {"where": self.where, "got": self.got, "expected": self.expected, "fix": self.fix, "see": see}
+        return [f"  {name + ':':<10}{value}" for name, value in named.items() if value is not None]
 
     def __reduce__(self) -> tuple[object, ...]:
         # Ray carries exceptions between processes; the default would lose the keyword arguments.
@@ -113,9 +111,11 @@ class ProblemsError(SteerlineError):
         self.problems = tuple(problems)
 
     def __str__(self) -> str:
-        head, *rest = super().__str__().split("\n")
-        shown = [str(problem) for problem in self.problems]
-        return "\n".join([head, *(f"\n{text}" for text in shown), *([""] if shown else []), *rest])
+        # A problem that names its own place on the page makes the page's name superfluous.
+        pointed = any(problem.see for problem in self.problems)
+        rest = self._parts(None if pointed else f"docs/errors/{self.page}.md")
+        shown = [f"\n{problem}" for problem in self.problems]
+        return "\n".join([self.what, *shown, *([""] if shown and rest else []), *rest])
 
 
 class ConfigError(ProblemsError):

@@ -97,7 +97,9 @@ def _grow(tree: Tree, node: Node) -> None:
 
 def _label(node: Node) -> str:
     role = f" as {node.role}" if node.role else ""
-    return f"{_LABELS[node.kind]}{escape(role)} [bold]{escape(node.title)}[/bold] [dim]{escape(node.ref)}[/dim]"
+    # What the server does not know has no other name than its reference.
+    ref = "" if node.ref == node.title else f" [dim]{escape(node.ref)}[/dim]"
+    return f"{_LABELS[node.kind]}{escape(role)} [bold]{escape(node.title)}[/bold]{ref}"
 
 
 def _find(graph: Graph, ref: str) -> Entity:

@@ -56,6 +56,15 @@ def test_lineage_asks_the_server_that_is_named(steerline, monkeypatch: pytest.Mo
     assert steerline("lineage", "d1", "--direction", "sideways").code == 2
 
 
+def test_a_source_that_the_server_does_not_know_is_named_once(steerline, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Node("other", "some/model@main", "some/model@main", "base_model")
+    run = Node("run", "demo-1", "0123abcd", children=(source,))
+    monkeypatch.setattr(lineages, "lineage", lambda uri, ref, direction: Lineage(up=run))
+    out = steerline("lineage", "demo-1", "--tracking-uri", "http://m:5000").out
+    assert out.count("some/model@main") == 1
+    assert "demo-1 0123abcd" in out
+
+
 def test_export_of_an_unknown_run_is_an_error(steerline) -> None:
     ran = steerline("export", "nobody", "out")
     assert ran.code == 7
