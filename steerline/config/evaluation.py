@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
 from steerline.config.base import Spec, misfit
 from steerline.config.data import DatasetSpec
+
+Group = Literal["id", "ood"]
+# MLflow takes no other characters in a metric's name, and the tracking writes `_` for them.
+_REPLACED = re.compile(r"[^\w\-. :/]")
 
 
 class TaskEvaluation(Spec):
@@ -23,7 +28,7 @@ class TaskEvaluation(Spec):
     """Divide an option's log-likelihood by its length in tokens or bytes."""
     max_new_tokens: int = Field(default=32, ge=1)
     """Longest generation."""
-    group: Literal["id", "ood"] = "id"
+    group: Group = "id"
     """In-distribution (its train split was trained on) or out-of-distribution."""
 
 
@@ -54,3 +59,22 @@ class EvaluationSpec(Spec):
                     fix="give each task a name of its own",
                 )
         return self
+            if metric_name(name) in get_args(Group):
+                raise misfit(
+                    f"a task may not be called `{name}`: that is a group of tasks, and `eval/{name}/accuracy` its mean",
+                    f"tasks.{index}.name",
+                    fix="give the task another name",
+                )
+            same = next((other for other in names[:index] if metric_name(other) == metric_name(name)), None)
+            if same is not None:
+                raise misfit(
+                    f"the tasks `{same}` and `{name}` have the same metrics, `eval/{metric_name(name)}/...`",
+                    f"tasks.{index}.name",
+                    expected="names that differ in more than characters that MLflow does not take",
+                    fix="give each task a name of its own",
+                )
+
+
+def metric_name(task: str) -> str:
+    """A task's name as its metrics have it."""
+    return _REPLACED.sub("_", task)

@@ -138,6 +138,18 @@ def test_a_missing_key_is_placed_at_its_parent(tmp_path: Path) -> None:
             "two tasks are called `t`",
         ),
         (
+            "evaluation: {tasks: [" + TASK.replace("name: t", "name: ood") + "]}",
+            "evaluation.tasks.0.name",
+            "a.yaml:2:29",
+            "a task may not be called `ood`",
+        ),
+        (
+            "evaluation: {tasks: [" + ", ".join(TASK.replace("name: t", f"name: 't{end}'") for end in "?!") + "]}",
+            "evaluation.tasks.1.name",
+            "a.yaml:2:113",
+            "the tasks `t?` and `t!` have the same metrics, `eval/t_/...`",
+        ),
+        (
             "zero: {raw: {zero_optimization: {stage: 1, overlap_comm: true}}}",
             "zero.raw.zero_optimization.stage",
             "a.yaml:2:41",
