@@ -31,6 +31,7 @@ _PYTHON = (3, 11)
 _DISK_GIB = 5.0
 _TIMEOUT_S = 5.0
 _INSTALL = "make install"
+_INSTALL_COMPILER = "apt install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora), or name a compiler by CXX"
 
 
 class Verdict(StrEnum):
@@ -78,7 +79,6 @@ def examine() -> list[Finding]:
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
         _compiler,
-        _ninja,
         _torch,
         _libraries,
         _versions,
@@ -88,6 +88,18 @@ def examine() -> list[Finding]:
         _cache,
     )
     return [finding for check in checks for finding in check()]
+
+
+def build() -> list[Finding]:
+    """Compile the CPU kernels of steering now, so that no job has to. Nothing else of ours is compiled."""
+    from steerline.steering import native
+
+    try:
+        return [Finding("kernels", Verdict.OK, str(native.build()))]
+    except subprocess.CalledProcessError as error:
+        return [Finding("kernels", Verdict.MISSING, error.stderr.strip() or str(error), "a C++ compiler with OpenMP")]
+    except OSError as error:
+        return [Finding("kernels", Verdict.MISSING, str(error), _INSTALL_COMPILER)]
 
 
 def findings_table(findings: list[Finding]) -> Table:
@@ -140,25 +152,14 @@ def _python() -> Iterator[Finding]:
 
 
 def _compiler() -> Iterator[Finding]:
-    wanted = os.environ.get("CXX")
-    names = [wanted] if wanted else ["c++", "g++", "clang++"]
-    path = next((found for name in names if (found := shutil.which(name))), None)
+    name = os.environ.get("CXX", "g++")
+    path = shutil.which(name)
     if path is None:
-        fix = "apt install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora), xcode-select --install (macOS)"
-        yield Finding("C++ compiler", Verdict.MISSING, f"none of {', '.join(names)} on PATH", fix)
+        found = f"no {name} on PATH; steering on CPUs runs without its kernels: same results, slower"
+        yield Finding("C++ compiler", Verdict.NOTE, found, _INSTALL_COMPILER)
         return
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=30)
     yield Finding("C++ compiler", Verdict.OK, (version.stdout.splitlines() or [path])[0])
-
-
-def _ninja() -> Iterator[Finding]:
-    # Jobs get this folder first on PATH too.
-    scripts = str(Path(sys.executable).parent)
-    path = shutil.which("ninja", path=os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)]))
-    if path is None:
-        yield Finding("ninja", Verdict.MISSING, "not on PATH", f"pip install ninja, or {_INSTALL}")
-    else:
-        yield Finding("ninja", Verdict.OK, path)
 
 
 def _torch() -> Iterator[Finding]:

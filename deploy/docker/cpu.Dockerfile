@@ -2,9 +2,9 @@
 #   docker build -f deploy/docker/cpu.Dockerfile -t steerline:cpu .
 FROM python:3.11-slim-bookworm
 
-# DeepSpeed builds one extension at first use; the dashboard agent and Ray's probes use procps and wget.
+# Steering's kernels are built with g++; the dashboard agent and Ray's probes use procps and wget.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends g++ ninja-build git procps wget \
+    && apt-get install -y --no-install-recommends g++ git procps wget \
     && rm -rf /var/lib/apt/lists/*
 
 RUN useradd --create-home --uid 1000 ray
@@ -13,7 +13,6 @@ ENV VIRTUAL_ENV=/opt/venv \
     PATH=/opt/venv/bin:$PATH \
     DS_ACCELERATOR=cpu \
     RAY_USAGE_STATS_ENABLED=0 \
-    TORCH_EXTENSIONS_DIR=/opt/torch_extensions \
     PYTHONUNBUFFERED=1
 
 COPY pyproject.toml constraints.txt README.md ./
@@ -21,10 +20,9 @@ COPY steerline steerline
 # The CPU wheels of PyTorch are a fraction of the CUDA ones.
 RUN python -m venv "$VIRTUAL_ENV" \
     && pip install --no-cache-dir -c constraints.txt uv \
-    && uv pip install --no-cache --torch-backend cpu -c constraints.txt ".[train,track]" \
-    && mkdir -p "$TORCH_EXTENSIONS_DIR" && chown -R ray:ray "$TORCH_EXTENSIONS_DIR"
+    && uv pip install --no-cache --torch-backend cpu -c constraints.txt ".[train,track]"
 
 USER ray
-# Built here once, by one process, so that no worker waits for a compiler.
+# Built here once, so that no worker waits for a compiler; a CPU of another kind than this one's builds its own.
 RUN steerline doctor --build
 COPY --chown=ray:ray jobs jobs

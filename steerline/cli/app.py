@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with [b]steerline up[/b], then [b]steerline validate FILE[/b] and [b]steerline submit FILE[/b].",
+    epilog="Start with [b]steerline up[/b], then [b]steerline submit FILE --wait[/b]; ready FILEs lie in jobs/configs.",
 )
 configs.register(app)
 jobs.register(app)

@@ -26,7 +26,7 @@ def validate(
     resolved: Annotated[bool, typer.Option("--resolved", help="Print only the resolved config, as JSON.")] = False,
     provenance: Annotated[bool, typer.Option("--provenance", help="Also print where each setting comes from.")] = False,
 ) -> None:
-    """Check a config as submission would, without submitting it.
+    """Check a config and the cluster as `submit` does, without submitting anything.
 
     Shows the run's name and the arithmetic of its batch. All problems are listed at once; the exit code is 2 when the
     config cannot be read and 3 when it could not run.

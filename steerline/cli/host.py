@@ -19,7 +19,7 @@ def up(
     num_cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that Ray may hand out; otherwise all.")] = None,
     exports: Annotated[bool, typer.Option("--exports", help="Print only shell exports, for `eval`.")] = False,
 ) -> None:
-    """Start a local Ray head and MLflow server on loopback, with token authentication, unless they run already.
+    """Start Ray and MLflow on this machine, unless they run already. Only this machine can reach them, with a token.
 
     Their state is in $STEERLINE_HOME, otherwise in .steerline of this folder.
 
@@ -45,7 +45,7 @@ def up(
 
 
 def down() -> None:
-    """Stop the Ray head and the MLflow server that `steerline up` started here, and nothing else.
+    """Stop the Ray and MLflow servers that `steerline up` started here, and nothing else.
 
     Running jobs end with the head; `steerline resume` goes on with them later.
 
@@ -66,6 +66,9 @@ def doctor(
     packaged: Annotated[
         bool, typer.Option("--packaged", help="List the models and data sets that registry packages carry.")
     ] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help="Only compile the CPU kernels of steering, ahead of the first job.")
+    ] = False,
 ) -> None:
     """Look at what this machine needs and lacks, and say how to mend it. The exit code is 1 when something is missing.
 
@@ -74,6 +77,8 @@ def doctor(
         steerline doctor
 
         steerline doctor --packaged
+
+        steerline doctor --build
     """
     from steerline import doctor as doctors
     from steerline.cli.terminal import out, working
@@ -85,8 +90,8 @@ def doctor(
         else:
             out.print(doctors.packaged_table(rows))
         return
-    with working("examining"):
-        findings = doctors.examine()
+    with working("compiling" if build else "examining"):
+        findings = doctors.build() if build else doctors.examine()
     if as_json:
         typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
     else:

@@ -218,7 +218,7 @@ def _server_environment(stack: Stack) -> dict[str, str]:
     return {
         **inherited,
         **client,
-        # Drivers and workers call `python`, `ninja` and `ray` of this environment.
+        # Drivers and workers call `python` and `ray` of this environment.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),

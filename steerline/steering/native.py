@@ -46,7 +46,7 @@ def load() -> Mapping[str, Callable[..., None]] | None:
     Safe when several processes build at once: each writes a file of its own and renames it into place.
     """
     try:
-        library = ctypes.CDLL(str(_build()))
+        library = ctypes.CDLL(str(build()))
     except (OSError, subprocess.CalledProcessError) as error:
         detail = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
         _LOG.warning(
@@ -70,7 +70,13 @@ def handles(keys: Tensor) -> bool:
     return keys.device.type == "cpu" and keys.dtype in _SUFFIX and keys.numel() > 0 and load() is not None
 
 
-def _build() -> Path:
+def build() -> Path:
+    """The library of compiled kernels for this machine, in the cache folder; compiled now unless it is there.
+
+    Raises:
+        OSError: there is no compiler, or the folder cannot be written.
+        subprocess.CalledProcessError: the compiler refuses; `stderr` says why.
+    """
     compiler = os.environ.get("CXX", "g++")
     # What the compiler says about itself and this machine's CPU: a cache shared by unlike machines stays right.
     target = _run(compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull)

@@ -28,7 +28,6 @@ _PASSED_ON = (
     "STEERLINE_CACHE",
     "STEERLINE_HOME",
     "TOKENIZERS_PARALLELISM",
-    "TORCH_EXTENSIONS_DIR",
 )
 
 # By default glibc gives large blocks back to the kernel as soon as they are freed, and the kernel clears them page by

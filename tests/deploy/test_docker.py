@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from steerline.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
@@ -41,3 +44,11 @@ def test_image_does_not_run_as_root(path: Path) -> None:
     users = [line.split()[1] for line in path.read_text().splitlines() if line.startswith("USER ")]
     assert users, f"{path.name} never leaves root"
     assert users[-1] != "root"
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_commands_of_ours_in_an_image_exist(path: Path) -> None:
+    for line in path.read_text().splitlines():
+        if line.startswith("RUN steerline "):
+            ran = CliRunner().invoke(app, [*line.split()[2:], "--help"])
+            assert ran.exit_code == 0, ran.output

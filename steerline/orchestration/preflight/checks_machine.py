@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,26 +56,16 @@ def _nearest_that_exists(path: str) -> Path:
 
 
 def compiler(scene: Scene) -> Iterator[Finding]:
-    """DeepSpeed builds its communication operator when it starts on CPU."""
-    if scene.spec.cluster.use_gpu:
+    """The kernels of a steering that runs on CPUs are built at first use."""
+    steering = scene.spec.objective.steering
+    if scene.spec.cluster.use_gpu or (steering.boost is None and steering.entropy is None):
         return
-    search = scene.environment.get("PATH", os.defpath)
-    command = scene.environment.get("CXX", "c++")
-    if shutil.which(command, path=search) is None:
-        yield failure(
-            "there is no C++ compiler, and DeepSpeed builds an operator on CPU",
+    command = scene.environment.get("CXX", "g++")
+    if shutil.which(command, path=scene.environment.get("PATH", os.defpath)) is None:
+        yield warning(
+            "there is no C++ compiler, so steering runs without its kernels: same results, slower",
             got=f"no `{command}` on the PATH",
             fix="`apt install g++`, or set CXX",
-        )
-    # The console script of the ninja package lies beside the interpreter, which need not be on the PATH here.
-    if shutil.which("ninja", path=os.pathsep.join([search, str(Path(sys.executable).parent)])) is None:
-        yield failure("there is no ninja, and DeepSpeed builds an operator on CPU", fix="`pip install ninja`")
-    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    if not headers.is_file():
-        yield failure(
-            "Python's C headers are missing, and DeepSpeed builds an operator on CPU",
-            got=f"no {headers}",
-            fix="`apt install python3-dev`",
         )
 
 

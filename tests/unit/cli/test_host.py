@@ -11,15 +11,23 @@ from steerline.doctor import Finding, Verdict
 def test_doctor_prints_findings_with_their_remedy_and_fails_when_something_is_missing(
     steerline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ninja = Finding("ninja", Verdict.MISSING, "not on PATH", "pip install ninja")
-    findings = [ninja, Finding("disk", Verdict.OK, "9 GiB")]
+    torch = Finding("torch", Verdict.MISSING, "not installed", "make install")
+    findings = [torch, Finding("disk", Verdict.OK, "9 GiB")]
     monkeypatch.setattr(doctor, "examine", lambda: findings)
     ran = steerline("doctor")
     assert ran.code == 1
-    assert "pip install ninja" in ran.out
+    assert "make install" in ran.out
     assert json.loads(steerline("doctor", "--json").out)[0]["verdict"] == "missing"
     findings.pop(0)
     assert steerline("doctor").code == 0
+
+
+def test_doctor_builds_and_looks_at_nothing_else_when_asked_to(steerline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "build", lambda: [Finding("kernels", Verdict.MISSING, "no g++", "apt install g++")])
+    ran = steerline("doctor", "--build")
+    assert ran.code == 1
+    assert "no g++" in ran.out
+    assert "python" not in ran.out
 
 
 def test_doctor_lists_the_packaged_resources(steerline) -> None:

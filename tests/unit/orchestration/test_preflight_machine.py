@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -52,25 +50,25 @@ def test_a_disk_without_room_for_the_checkpoints_is_refused(tmp_path: Path, monk
     assert find("disk", job(tmp_path)) == []
 
 
-def test_what_deepspeed_builds_with_is_there_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+STEERED = "objective.steering.entropy.strength=0.01"
+
+
+def test_without_a_compiler_steering_on_cpus_is_said_to_be_slower(tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
-    python = tmp_path / "venv" / "python"
-    monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path / "include")})
-    spec = job(tmp_path)
-    found = {finding.problem.what[:30] for finding in find("compiler", spec, environment={"PATH": str(tools)})}
-    assert found == {
-        "there is no C++ compiler, and ",
-        "there is no ninja, and DeepSpe",
-        "Python's C headers are missing",
-    }
-    assert find("compiler", job(tmp_path, "cluster.use_gpu=true"), environment={"PATH": str(tools)}) == []
-    for tool in (tools / "my-c++", python.parent / "ninja", tmp_path / "include" / "Python.h"):
-        tool.parent.mkdir(exist_ok=True)
-        tool.write_text("")
-        tool.chmod(0o755)
-    assert find("compiler", spec, environment={"PATH": str(tools), "CXX": "my-c++"}) == []
+    bare = {"PATH": str(tools)}
+    steered = job(tmp_path, STEERED)
+    assert "no `g++`" in only(find("compiler", steered, environment=bare), fatal=False)
+    assert "no `my-c++`" in only(find("compiler", steered, environment={**bare, "CXX": "my-c++"}), fatal=False)
+    compiler = tools / "my-c++"
+    compiler.write_text("")
+    compiler.chmod(0o755)
+    assert find("compiler", steered, environment={**bare, "CXX": "my-c++"}) == []
+
+
+@pytest.mark.parametrize("other", [("seed=1",), (STEERED, "cluster.use_gpu=true")])
+def test_nothing_else_needs_a_compiler(tmp_path: Path, other: tuple[str, ...]) -> None:
+    assert find("compiler", job(tmp_path, *other), environment={"PATH": str(tmp_path)}) == []
 
 
 @pytest.mark.parametrize(
