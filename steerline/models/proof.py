@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,9 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from steerline.errors import AnatomyError
-from steerline.models.anatomy import Anatomy, Site, first_tensor, transformers_model
+from steerline.models.anatomy import Anatomy, Site, anatomy, first_tensor, transformers_model
+from steerline.models.families import FAMILIES
 
 NUM_TOKENS = 4
+
+
+def prove_untried(model: nn.Module, sites: Mapping[str, str]) -> None:
+    """Prove the sites of a model for which the table of families does not vouch, before a long run rests on them.
+
+    Args:
+        model: whole, not partitioned over workers.
+        sites: those named by hand (`model.sites`).
+
+    Raises:
+        AnatomyError: there are no such sites, or they are not what they claim to be.
+    """
+    found = anatomy(model, sites)
+    if sites or found.family not in FAMILIES:
+        prove(model, found)
 
 
 def prove(model: nn.Module, found: Anatomy) -> None:

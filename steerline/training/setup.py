@@ -19,6 +19,7 @@ from steerline.errors import CheckpointError
 from steerline.models.load import load_model
 from steerline.models.lora import add_lora
 from steerline.training.activation_checkpointing import enable_activation_checkpointing
+from steerline.models.proof import prove_untried
 from steerline.training.checkpoint import SHARDS, Checkpoint, CheckpointStore
 from steerline.training.engine import Engine, partitioned_loading
 from steerline.training.job import Job
@@ -66,7 +67,9 @@ def gather_materials(job: Job) -> Materials:
     model: PreTrainedModel = loaded.model
     if spec.data.packing and not partitioned and spec.model.attention != "flash_attention_2":
         # Neither a flash kernel (GPUs only) nor a partitioned model can run at this point.
-        verify_isolation(model)
+        prove_untried(model, spec.model.sites)
+        if spec.data.packing:
+            verify_isolation(model)
     enable_activation_checkpointing(model, spec.training.activation_checkpointing)
     if spec.model.lora is not None:
         model = add_lora(model, spec.model.lora, seed=spec.seed)
