@@ -42,7 +42,8 @@ def entropy_figure(runs: Mapping[str, EntropyHistory], *, heading: str = "Key en
     _label(left, "Mean over layers (band: middle half)", "optimiser step", "change of H (nats)")
     _label(right, "Each layer: start (open), end (filled)", "layer", "effective memories exp(H)")
     left.axhline(0, color=style.REFERENCE, linewidth=1.2, linestyle="--")
-    left.legend(frameon=False, fontsize=9)
+    # For both panels and beside neither's data: inside, a flat curve leaves no corner free of the zero line.
+    bottom.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
