@@ -1,6 +1,6 @@
 """What SAFR's two strengths change in the paper's classifier: accuracy and every measure over a grid, several seeds.
 
-    python -m benchmarks.safr_grid --seeds 3 --rows 1500 --epochs 6 --output docs
+    python -m benchmarks.safr_grid --seeds 3 --rows 3000 --epochs 3 --output docs
 
 Trains one small classifier for each setting and seed on reviews of IMDB, reads it on held-out reviews, and writes
 `safr_grid.json`, the table of `safr.md` (where that page is in the folder) and figures under `img/`. Runs that the
@@ -14,8 +14,9 @@ import json
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -75,7 +76,7 @@ class Settings:
 
 def datasets(settings: Settings) -> DataSpec:
     """Reviews to train on and to read, drawn by a fixed seed and cut to so many words."""
-    kind = ClassificationFormat(kind="classification", classes=CLASSES)
+    kind = ClassificationFormat(kind="classification", text="{review}", label="sentiment", classes=CLASSES)
 
     def part(name: str, limit: int) -> tuple[DatasetSpec, ...]:
         return (DatasetSpec(source=PackagedData(kind="packaged", name=name), format=kind, limit=limit),)
@@ -175,22 +176,30 @@ def missing(runs: Sequence[GridRun], cells: Sequence[Cell], seeds: int) -> Itera
     return ((cell, seed) for seed in range(seeds) for cell in cells if (cell, seed) not in done)
 
 
-def trained(work: Sequence[tuple[Cell, int]], settings: Settings, workers: int) -> Iterator[GridRun]:
-    """The runs, as they end; one worker is this process."""
+def trained(work: Sequence[tuple[Cell, int]], settings: Settings, workers: int, minutes: float) -> Iterator[GridRun]:
+    """The runs, as they end; one worker is this process. After so many minutes no further run begins."""
+    deadline = time.perf_counter() + 60 * minutes
+    waiting = iter(work)
     if workers == 1:
-        yield from (run_of(cell, seed, settings) for cell, seed in work)
+        yield from (run_of(cell, seed, settings) for cell, seed in waiting if time.perf_counter() < deadline)
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(run_of, cell, seed, settings) for cell, seed in work]):
-            yield future.result()
+        begun = {pool.submit(run_of, *one, settings) for one in islice(waiting, workers)}
+        while begun:
+            ended, begun = wait(begun, return_when=FIRST_COMPLETED)
+            if time.perf_counter() < deadline:
+                begun |= {pool.submit(run_of, *one, settings) for one in islice(waiting, len(ended))}
+            yield from (future.result() for future in ended)
 
 
-def train_grid(path: Path, settings: Settings, cells: Sequence[Cell], seeds: int, workers: int) -> Grid:
-    """All runs, written to the file as each ends."""
+def train_grid(
+    path: Path, settings: Settings, cells: Sequence[Cell], seeds: int, *, workers: int, minutes: float
+) -> Grid:
+    """All runs, or what there is of them after so many minutes; written to the file as each ends."""
     runs = kept_runs(path, settings)
     facts = {"model": asdict(settings), "machine": machine(), "versions": versions()}
     started = time.perf_counter()
-    for run in trained(list(missing(runs, cells, seeds)), settings, workers):
+    for run in trained(list(missing(runs, cells, seeds)), settings, workers, minutes):
         runs = sorted([*runs, run], key=lambda one: (one.cell, one.seed))
         path.write_text(Grid(tuple(runs), facts).to_json() + "\n")
         print(
@@ -231,20 +240,26 @@ def findings(grid: Grid) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="from 2: intervals are over seeds")
-    parser.add_argument("--rows", type=int, default=1500, help="reviews to train on")
-    parser.add_argument("--epochs", type=float, default=6)
+    parser.add_argument("--rows", type=int, default=3000, help="reviews to train on")
+    parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--heldout", type=int, default=320, help="reviews to read")
-    parser.add_argument("--length", type=int, default=64, help="words of a review that are read")
+    parser.add_argument("--length", type=int, default=128, help="words of a review that are read")
     parser.add_argument("--width", type=int, default=64, help="d_model; the paper has 256")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--strengths", type=float, nargs="+", default=[0, 0.1, 1, 10], help="of both terms")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each; 1 is this process")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="then begin no further run")
     parser.add_argument("--output", type=Path, default=Path("docs"))
     args = parser.parse_args(arguments)
     settings = Settings(args.rows, args.epochs, args.heldout, args.length, args.width, args.learning_rate)
     cells = [(float(i), float(k)) for i in args.strengths for k in args.strengths]
     args.output.mkdir(parents=True, exist_ok=True)
-    grid = train_grid(args.output / "safr_grid.json", settings, cells, args.seeds, args.workers)
+    grid = train_grid(
+        args.output / "safr_grid.json", settings, cells, args.seeds, workers=args.workers, minutes=args.minutes
+    )
+    if len(grid.runs) < len(cells) * args.seeds:
+        print("time is up; the same command goes on from here", flush=True)
+        return
     save_figures(args.output / "img", grid, settings, max(cell for cell in cells if max(cell) <= 1))
     page = args.output / "safr.md"
     if page.exists():

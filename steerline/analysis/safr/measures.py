@@ -43,7 +43,8 @@ def squared_interference(x: ArrayLike, mask: ArrayLike | None = None, *, causal:
     vectors, real = _vectors(x, mask)
     directions = _directions(vectors)
     cosines = directions @ np.swapaxes(directions, -1, -2)
-    return np.where(valid_pairs(real, causal=causal), cosines**2, 0.0)
+    squares: Floats = np.where(valid_pairs(real, causal=causal), cosines**2, 0.0)
+    return squares
 
 
 def interference(x: ArrayLike, mask: ArrayLike | None = None, *, causal: bool = False) -> Floats:
@@ -63,7 +64,8 @@ def interference(x: ArrayLike, mask: ArrayLike | None = None, *, causal: bool = 
     """
     vectors, real = _vectors(x, mask)
     others = valid_pairs(real, causal=causal).sum(-1)
-    return np.sqrt(squared_interference(vectors, real, causal=causal).sum(-1) / np.maximum(others, 1))
+    mean: Floats = squared_interference(vectors, real, causal=causal).sum(-1) / np.maximum(others, 1)
+    return np.sqrt(mean)
 
 
 def centred(x: ArrayLike, mask: ArrayLike | None = None) -> Floats:
@@ -77,7 +79,8 @@ def centred(x: ArrayLike, mask: ArrayLike | None = None) -> Floats:
     vectors, real = _vectors(x, mask)
     count = np.maximum(real.sum(-1), 1)[..., None, None]
     mean = vectors.sum(-2, keepdims=True) / count
-    return np.where(real[..., None], vectors - mean, 0.0)
+    shifted: Floats = np.where(real[..., None], vectors - mean, 0.0)
+    return shifted
 
 
 def token_capacity(h: ArrayLike, mask: ArrayLike | None = None) -> Floats:
@@ -102,7 +105,8 @@ def token_capacity(h: ArrayLike, mask: ArrayLike | None = None) -> Floats:
     products = (directions @ np.swapaxes(vectors, -1, -2)) ** 2
     own = np.square(vectors).sum(-1)
     total = products.sum(-1)
-    return np.divide(own, total, out=np.zeros_like(own), where=(total > 0) & real)
+    capacity: Floats = np.divide(own, total, out=np.zeros_like(own), where=(total > 0) & real)
+    return capacity
 
 
 def is_important(importance: ArrayLike, mask: ArrayLike, threshold: float | None = None) -> Bools:
@@ -247,7 +251,8 @@ def interaction_scores(
     _same_shape("attention", weights, pairs)
     _finite("attention", weights[pairs])
     tied = np.where(pairs, weights, 0.0) * squared_interference(vectors, real, causal=causal)
-    return (tied.sum(-1) + tied.sum(-2)) / 2
+    scores: Floats = (tied.sum(-1) + tied.sum(-2)) / 2
+    return scores
 
 
 def _spearman(a: Floats, b: Floats) -> float | None:
@@ -263,7 +268,8 @@ def _directions(vectors: Floats) -> Floats:
     largest = np.abs(vectors).max(-1, keepdims=True)
     scaled = np.divide(vectors, largest, out=np.zeros_like(vectors), where=largest > 0)
     lengths = np.linalg.norm(scaled, axis=-1, keepdims=True)
-    return np.divide(scaled, lengths, out=np.zeros_like(scaled), where=lengths > 0)
+    directions: Floats = np.divide(scaled, lengths, out=np.zeros_like(scaled), where=lengths > 0)
+    return directions
 
 
 def _vectors(x: ArrayLike, mask: ArrayLike | None) -> tuple[Floats, Bools]:

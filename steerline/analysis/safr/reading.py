@@ -215,7 +215,8 @@ class _Reader:
         """|e_i . d loss / d e_i| for every token [B, T]; the loss is the summed cross entropy, in nats."""
         assert self._leaf is not None
         logits, labels = target_logits(logits, batch)
-        loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        loss = nn.functional.cross_entropy(wide, labels, reduction="sum")
         if not loss.requires_grad:
             raise EvaluationError(
                 "no gradient reaches the embeddings",

@@ -22,7 +22,9 @@ def word_counter() -> PreTrainedModel:
         )
     ).eval()
     with torch.no_grad():
-        for module in (model.encoder.layers[0].attention.o_proj, model.encoder.layers[0].ffn_out, model.classifier):
+        layer = model.encoder.layers[0]
+        # Without queries attention is even.
+        for module in (layer.attention.q_proj, layer.attention.o_proj, layer.ffn_out, model.classifier):
             module.weight.zero_()
             module.bias.zero_()
         model.encoder.embedding.tokens.weight.zero_()
@@ -75,12 +77,12 @@ def test_the_interval_at_each_share_holds_its_mean() -> None:
 
 
 def test_random_deletion_repeats_with_its_seed() -> None:
-    one, same, other = (
-        deletion_curves(word_counter(), BATCHES, {}, shares=[0.4], draws=1, seed=seed).correct[RANDOM].tolist()
-        for seed in (0, 0, 3)
+    one, same, *others = (
+        deletion_curves(word_counter(), BATCHES, {}, shares=[0.6], draws=1, seed=seed).correct[RANDOM].tolist()
+        for seed in (0, 0, 1, 2, 3, 4)
     )
     assert one == same
-    assert one != other
+    assert any(one != other for other in others)
 
 
 def test_the_top_share_of_each_sequence_is_chosen_ties_from_the_left_and_never_padding() -> None:
@@ -111,7 +113,7 @@ def test_scores_find_the_words_that_decide() -> None:
     for importance, telling, batch in zip(scores["importance"], TELLING, BATCHES, strict=True):
         assert importance.shape == tuple(batch.input_ids.shape)
         assert not importance[~batch.token_mask.numpy()].any()
-        assert importance[telling > 0].min() >= 0
+        assert importance[telling > 0].min() > 0 == importance[telling == 0].max()
     # Good words of one row share a direction and attend to each other; neutral ones are zero vectors.
     for interaction, telling in zip(scores["interaction"], TELLING, strict=True):
         assert interaction[telling > 0].min() > interaction[telling == 0].max()

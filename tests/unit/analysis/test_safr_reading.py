@@ -16,6 +16,7 @@ from steerline.models.safr_classifier import SafrClassifierConfig, SafrClassifie
 from tests.tiny import DECODER_FAMILIES, TINY_FAMILIES, TINY_VOCAB, tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
+STEP = 1e-5
 TEXTS = ("one", "a longer text", "the longest text of them all")
 
 
@@ -64,7 +65,7 @@ def test_packed_rows_give_the_readings_of_their_examples_alone() -> None:
         assert one.importance == pytest.approx(other.importance, rel=1e-2, abs=1e-4)
 
 
-@pytest.mark.parametrize("model", [tiny_model("llama"), tiny_model("opt"), classifier(vmask_hidden_size=None)])
+@pytest.mark.parametrize("model", [tiny_model("gpt2"), tiny_model("opt"), classifier(vmask_hidden_size=None)])
 def test_importance_is_the_gradient_times_the_input_of_the_summed_loss(model: PreTrainedModel) -> None:
     model = model.double()
     labelled = batch("some text")
@@ -90,7 +91,7 @@ def test_importance_is_the_gradient_times_the_input_of_the_summed_loss(model: Pr
         return float(torch.nn.functional.cross_entropy(logits[chosen], labelled.labels[chosen], reduction="sum"))
 
     for token in range(len(reading)):
-        derivative = (loss(1 + 1e-5, token) - loss(1 - 1e-5, token)) / 2e-5
+        derivative = (loss(1 + STEP, token) - loss(1 - STEP, token)) / (2 * STEP)
         assert reading.importance[token] == pytest.approx(abs(derivative), rel=1e-3, abs=1e-6)
 
 
