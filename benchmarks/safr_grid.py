@@ -16,11 +16,11 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.results import machine, versions
@@ -34,7 +34,7 @@ from steerline.config.model import WordTokenizer
 from steerline.config.safr import ImportanceSpec, InteractionSpec
 from steerline.config.steering import SteeringSpec
 from steerline.config.training import ObjectiveSpec, OptimizerSpec
-from steerline.data.batch import Batch, collate
+from steerline.data.batch import Batch, Row, collate
 from steerline.data.dataset import build
 from steerline.data.load import texts_of
 from steerline.data.sampler import GlobalSampler
@@ -90,6 +90,17 @@ def datasets(settings: Settings) -> DataSpec:
     )
 
 
+@cache
+def materials(settings: Settings) -> tuple[PreTrainedTokenizerBase, tuple[Row, ...], list[Batch]]:
+    """The tokenizer, the training rows and the held-out batches; the same for every run."""
+    data = datasets(settings)
+    tokenizer = word_tokenizer(WordTokenizer(kind="words"), texts_of(data.train))
+    heldout = build(data.heldout, data, tokenizer, seed=0).rows
+    pad = tokenizer.pad_token_id
+    batches = [collate(heldout[i : i + BATCH], pad) for i in range(0, len(heldout), BATCH)]
+    return tokenizer, tuple(build(data.train, data, tokenizer, seed=0).rows), batches
+
+
 def objective(cell: Cell) -> ObjectiveSpec:
     """Cross entropy with the two terms, each left out where its strength is 0."""
     importance, interaction = cell
@@ -102,11 +113,9 @@ def objective(cell: Cell) -> ObjectiveSpec:
     )
 
 
-def train(cell: Cell, seed: int, settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Curves]:
+def train(cell: Cell, seed: int, settings: Settings) -> tuple[PreTrainedModel, Curves]:
     """One classifier, trained in this process; its loss terms by step."""
-    data = datasets(settings)
-    tokenizer = word_tokenizer(WordTokenizer(kind="words"), texts_of(data.train))
-    rows = build(data.train, data, tokenizer, seed=0).rows
+    tokenizer, rows, _ = materials(settings)
     torch.manual_seed(seed)
     model = SafrClassifierForSequenceClassification(
         SafrClassifierConfig(
@@ -134,26 +143,19 @@ def train(cell: Cell, seed: int, settings: Settings) -> tuple[PreTrainedModel, P
             label = "train/loss_ce" if name == "ce" else f"train/{name}"
             curves.setdefault(label, []).append((step, float(term.sum / term.count)))
     wrapped.detach()
-    return model.eval(), tokenizer, curves
+    return model.eval(), curves
 
 
-def heldout_batches(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> list[Batch]:
-    """The held-out reviews."""
-    data = datasets(settings)
-    rows = build(data.heldout, data, tokenizer, seed=0).rows
-    return [collate(rows[i : i + BATCH], tokenizer.pad_token_id) for i in range(0, len(rows), BATCH)]
-
-
-def portrait_of(cell: Cell, seed: int, settings: Settings) -> tuple[Portrait, PreTrainedTokenizerBase, Curves]:
+def portrait_of(cell: Cell, seed: int, settings: Settings) -> tuple[Portrait, Curves]:
     """Train one model and read it."""
-    model, tokenizer, curves = train(cell, seed, settings)
-    return portray(model, heldout_batches(settings, tokenizer), draws=3), tokenizer, curves
+    model, curves = train(cell, seed, settings)
+    return portray(model, materials(settings)[2], draws=3), curves
 
 
 def run_of(cell: Cell, seed: int, settings: Settings) -> GridRun:
     """Train one model on one thread and reduce its portrait to numbers."""
     torch.set_num_threads(1)
-    portrait, *_ = portrait_of(cell, seed, settings)
+    portrait, _ = portrait_of(cell, seed, settings)
     assert portrait.curves is not None
     values = {name: portrait.summary.mean(name) for name in COLUMNS if name in portrait.summary.values}
     values["accuracy"] = float(portrait.curves.intact.mean())
@@ -216,9 +218,8 @@ def save_figures(folder: Path, grid: Grid, settings: Settings, shown: Cell) -> N
     folder.mkdir(parents=True, exist_ok=True)
     labels = {"vanilla": VANILLA, "SAFR": shown}
     found = {label: portrait_of(cell, 0, settings) for label, cell in labels.items()}
-    tokenizer = found["SAFR"][1]
-    figures: dict[str, Figure] = portrait_figures({label: parts[0] for label, parts in found.items()}, tokenizer)
-    figures["terms"] = term_figure({label: parts[2] for label, parts in found.items()})
+    figures = portrait_figures({label: portrait for label, (portrait, _) in found.items()}, materials(settings)[0])
+    figures["terms"] = term_figure({label: curves for label, (_, curves) in found.items()})
     figures["grid"] = grid_figure(grid, COLUMNS, heading="SAFR's strengths in the paper's classifier")
     for name, figure in figures.items():
         (folder / f"safr-{name}.png").write_bytes(style.png(figure))
