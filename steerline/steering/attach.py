@@ -20,28 +20,30 @@ from steerline.steering.boost import Boost, Conditions
 from steerline.steering.layers import select_layers
 from steerline.steering.ops import entropy_rows, entropy_side_loss
 from steerline.steering.recording import Recording, Selection
+from steerline.steering.safr_sites import SafrSites
 from steerline.steering.schedule import schedule_factor
 
 
 def attach(model: nn.Module, spec: SteeringSpec, *, anatomy: Anatomy | None = None, seed: int = 0) -> Attachment:
-    """Hooks the mechanisms of `spec` onto the FFN keys of `model`, until `detach()` or the end of a `with` block.
+    """Hooks the mechanisms of `spec` onto `model`, until `detach()` or the end of a `with` block.
 
-    Keys are [B, T, F], or [B * T, F] where a family flattens them. At each site the boost edits the keys first; the
-    entropy is that of the keys that multiply the value projection, after the edit. Several attachments on one model act
-    in the order in which they were attached and detach in any order. No weight is read. Attach before `torch.compile`:
-    compiled code does not notice hooks that come later; at each site it falls back to eager.
+    InfoSteer acts on the FFN keys: [B, T, F], or [B * T, F] where a family flattens them. At each site the boost edits
+    the keys first; the entropy is that of the keys that multiply the value projection, after the edit. SAFR's terms,
+    in `Attachment.safr`, come after both. Several attachments on one model act in the order in which they were attached
+    and detach in any order. Attach before `torch.compile`: compiled code does not notice hooks that come later; at each
+    site it falls back to eager.
 
     Args:
         model: a Transformers model, alone or wrapped (LoRA, an objective).
         spec: the mechanisms; none of them is the plain model.
         anatomy: the model's sites, if they were named by hand.
-        seed: of the run; placebos draw from it.
+        seed: of the run; placebos and gates draw from it.
 
     Raises:
         AnatomyError: the sites cannot be found.
-        SteeringError: the spec names layers that the model does not have.
+        SteeringError: the spec names layers that the model does not have, or whose attention cannot be captured.
     """
-    return Attachment(find_anatomy(model) if anatomy is None else anatomy, spec, seed)
+    return Attachment(model, find_anatomy(model) if anatomy is None else anatomy, spec, seed)
 
 
 class Attachment:
@@ -51,7 +53,7 @@ class Attachment:
     pass sees the conditions of the first and records nothing.
     """
 
-    def __init__(self, anatomy: Anatomy, spec: SteeringSpec, seed: int) -> None:
+    def __init__(self, model: nn.Module, anatomy: Anatomy, spec: SteeringSpec, seed: int) -> None:
         self.spec = spec
         L = anatomy.num_layers
         self._boost = None if spec.boost is None else Boost(spec.boost, seed)
@@ -63,11 +65,18 @@ class Attachment:
         self._now = Conditions()
         self._recording: Recording | None = None
         self._measure = False
+        self._at_full_strength = False
         self._last_forward = self._now
         self._recomputed: dict[int, Conditions] = {}
         self._handles: list[RemovableHandle] = []
         hooked = sorted({*self._boost_layers, *self._entropy_layers})
         self._handles = self._hook(hooked)
+        try:
+            # Last, so that vectors and attention are those of the steered model.
+            self.safr = SafrSites(model, anatomy, spec, seed)
+        except BaseException:
+            self._unhook()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +86,10 @@ class Attachment:
 
     def detach(self) -> None:
         """Removes this attachment's hooks; once detached, calling it again does nothing."""
+        self.safr.detach()
+        self._unhook()
+
+    def _unhook(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -100,6 +113,12 @@ class Attachment:
     @step.setter
     def step(self, step: int) -> None:
         self._now = replace(self._now, step=step)
+        self.safr.start_step(step)
+
+    def start_step(self, step: int, epoch: int = 0, num_steps: int | None = None) -> None:
+        """Where in the run the next forward pass is: optimiser step and epoch, counted from 0, of how many steps."""
+        self.step = step
+        self.safr.start_step(step, epoch, num_steps)
 
     @property
     def boost_strength(self) -> float:
@@ -109,7 +128,17 @@ class Attachment:
     @property
     def entropy_strength(self) -> float:
         """The regulariser's strength (the paper's lambda) at this step, for the objective; 0 without one."""
-        return self._entropy.strength * schedule_factor(self._entropy.schedule, self._now.step)
+        factor = 1.0 if self._at_full_strength else schedule_factor(self._entropy.schedule, self._now.step)
+        return self._entropy.strength * factor
+
+    @contextmanager
+    def at_full_strength(self) -> Iterator[None]:
+        """While inside, schedules do not weaken a side loss, so that every one of the spec has a gradient."""
+        self._at_full_strength = self.safr.at_full_strength = True
+        try:
+            yield
+        finally:
+            self._at_full_strength = self.safr.at_full_strength = False
 
     @contextmanager
     def row_strengths(self, boost: Tensor | None) -> Iterator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,7 @@ class Place:
 
     def _base(self, stream: int) -> int:
         text = f"{self.seed}/{self.control_seed}/{self.step}/{self.layer}/{stream}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
+        return _hash(text)
 
     def uniform(self, keys: Tensor, stream: int = 0) -> Tensor:
         """Numbers in (0, 1), float32, shape [N, F] for keys [..., T, F] of N tokens (F the last dimension)."""
@@ -44,6 +45,36 @@ class Place:
         """Standard normal numbers, float32, shape [N, F] (Box-Muller)."""
         radius = (-2 * self.uniform(keys, 0).log()).sqrt()
         return radius * (2 * math.pi * self.uniform(keys, 1)).cos()
+
+
+def uniform_by_sample(
+    names: Sequence[Sequence[str]], segment_ids: Tensor, position_ids: Tensor, key: str, width: int
+) -> Tensor:
+    """Numbers in (0, 1), float64, [B, T, width], that depend on `key`, the example's name and the token's place in it.
+
+    They do not depend on the batch: the same example draws the same numbers in any row of any micro-batch of any
+    worker. Padding draws by the name of the last example of its row.
+
+    Args:
+        names: the examples of each row.
+        segment_ids: [B, T], 0 on padding, 1, 2, ... on the examples of a row.
+        position_ids: [B, T], from 0 in every example and again where padding begins.
+        key: seed, step and what else tells draws apart.
+        width: numbers for each token.
+    """
+    most = max((len(row) for row in names), default=0)
+    # A batch without examples is one row of padding.
+    rows = [[*row] for row in names] or [[]]
+    keyed = [[f"padding of {row[-1] if row else ''}", *row, *[""] * (most - len(row))] for row in rows]
+    bases = torch.tensor([[_hash(f"{key}/{name}") for name in row] for row in keyed], device=segment_ids.device)
+    base = bases.gather(1, segment_ids)
+    mixed = _mix(_mix(base + position_ids)[..., None] + torch.arange(width, device=segment_ids.device))
+    # 52 bits and a half: neither 0 nor 1.
+    return ((mixed >> 12 & (1 << 52) - 1).double() + 0.5) / (1 << 52)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""Named readings of InfoSteer's intervention."""
+"""Named readings of the papers."""
 
 from __future__ import annotations
 
+from steerline.config.safr import ImportanceSpec, InteractionSpec, VmaskSpec
 from steerline.config.steering import BoostSpec, SteeringSpec
 
 PAPER_LITERAL = SteeringSpec(boost=BoostSpec(select="value", mean="signed", keep_sign=False))
@@ -17,3 +18,17 @@ LITERAL_WARNING = (
     "benchmarks.readings). Use select: magnitude, mean: abs, keep_sign: true unless you mean to reproduce the text."
 )
 """What a user of `PAPER_LITERAL` should be told."""
+
+SAFR_PAPER = SteeringSpec(
+    importance=ImportanceSpec(variant="reference"),
+    interaction=InteractionSpec(variant="reference"),
+    vmask=VmaskSpec(apply="multiply"),
+)
+"""The authors' code: both lambdas 1, means over padding too, hard gates on the embeddings without VMASK's entropy."""
+
+SAFR = SteeringSpec(
+    importance=ImportanceSpec(variant="masked"),
+    interaction=InteractionSpec(variant="masked"),
+    vmask=VmaskSpec(apply="multiply", entropy_strength=1.0),
+)
+"""The same terms over real tokens alone, with VMASK's entropy, which keeps gates from closing or opening at once."""

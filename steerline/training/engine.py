@@ -162,8 +162,14 @@ class Engine:
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The language model's weights, whole, on the CPU of worker 0; empty elsewhere. Every worker calls this."""
-        model = self.objective.model
+        """The model's weights, whole, on the CPU of worker 0; empty elsewhere. Every worker calls this."""
+        return self._whole(self.objective.model)
+
+    def gate_state_dict(self) -> dict[str, Tensor]:
+        """The same of a VMASK gate that was added to the model; empty without one."""
+        return {} if self.objective.gate is None else self._whole(self.objective.gate)
+
+    def _whole(self, model: nn.Module) -> dict[str, Tensor]:
         if self._stage < 3:
             return {name: t.detach().cpu() for name, t in model.state_dict().items()} if self._workers.is_first else {}
         whole: dict[str, Tensor] = {}

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from steerline.config.safr import ImportanceSpec, InteractionSpec, VmaskSpec
 from steerline.config.steering import BoostSpec, EntropySpec, SteeringSpec
 from steerline.config.training import ObjectiveSpec
 from steerline.data.batch import Batch, Row, collate
@@ -25,10 +26,33 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
     ),
     "boost_literal": ObjectiveSpec(steering=SteeringSpec(boost=BoostSpec(fraction=0.1))),
     "entropy": ObjectiveSpec(steering=SteeringSpec(entropy=EntropySpec(strength=0.1))),
+    # Between them every site, form and weight, with InfoSteer's regulariser beside SAFR's terms.
+    "safr_and_entropy": ObjectiveSpec(
+        steering=SteeringSpec(
+            entropy=EntropySpec(strength=0.1),
+            importance=ImportanceSpec(strength=0.3, site="block_out", weights="vmask"),
+            interaction=InteractionSpec(strength=0.7),
+            vmask=VmaskSpec(hidden_size=16, entropy_strength=0.2),
+        )
+    ),
+    "safr_on_neurons": ObjectiveSpec(
+        steering=SteeringSpec(
+            importance=ImportanceSpec(strength=0.5, variant="cosine", site="ffn_keys", center=True),
+            interaction=InteractionSpec(strength=0.4, form="hidden", layers=(1,), drop_first_token=True),
+            vmask=VmaskSpec(hidden_size=16, apply="multiply"),
+        )
+    ),
 }
 AT_STRENGTH_ZERO: dict[str, ObjectiveSpec] = {
     "boost": ObjectiveSpec(steering=SteeringSpec(boost=BoostSpec(strength=0))),
     "entropy": ObjectiveSpec(steering=SteeringSpec(entropy=EntropySpec(strength=0))),
+    "safr": ObjectiveSpec(
+        steering=SteeringSpec(
+            importance=ImportanceSpec(strength=0, weights="vmask"),
+            interaction=InteractionSpec(strength=0),
+            vmask=VmaskSpec(hidden_size=16),
+        )
+    ),
 }
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from steerline.config.safr import ImportanceSpec, InteractionSpec
 from steerline.config.steering import BoostSpec, EntropySpec
 from steerline.orchestration.preflight.core import Finding, Scene, failure, warning
 
 _MANY = 8
+_Mechanism = BoostSpec | EntropySpec | ImportanceSpec | InteractionSpec
 
 
 def batch(scene: Scene) -> Iterator[Finding]:
@@ -64,12 +66,17 @@ def schedule(scene: Scene) -> Iterator[Finding]:
             )
 
 
-def _mechanisms(scene: Scene) -> Iterator[tuple[str, BoostSpec | EntropySpec]]:
+def _mechanisms(scene: Scene) -> Iterator[tuple[str, _Mechanism]]:
     steering = scene.spec.objective.steering
-    if steering.boost is not None:
-        yield "boost", steering.boost
-    if steering.entropy is not None:
-        yield "entropy", steering.entropy
+    parts: tuple[tuple[str, _Mechanism | None], ...] = (
+        ("boost", steering.boost),
+        ("entropy", steering.entropy),
+        ("importance", steering.importance),
+        ("interaction", steering.interaction),
+    )
+    for name, part in parts:
+        if part is not None:
+            yield name, part
 
 
 def steering(scene: Scene) -> Iterator[Finding]:
@@ -110,10 +117,9 @@ def effect(scene: Scene) -> Iterator[Finding]:
                 path=f"zero.{name}",
                 fix="set `cluster.use_gpu: true`, or leave it out",
             )
-    if spec.training.heldout_every_steps is not None and not spec.data.heldout:
-        yield warning(
-            "there is no held-out data to measure", path="training.heldout_every_steps", fix="set `data.heldout`"
-        )
+    for name in ("heldout_every_steps", "heldout_every_epochs"):
+        if getattr(spec.training, name) is not None and not spec.data.heldout:
+            yield warning("there is no held-out data to measure", path=f"training.{name}", fix="set `data.heldout`")
     if spec.evaluation.steering == "on" and spec.objective.steering.boost is None:
         yield warning(
             "there is no boost to switch on", path="evaluation.steering", fix="set `objective.steering.boost`"

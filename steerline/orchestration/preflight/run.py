@@ -12,6 +12,7 @@ from steerline.orchestration.preflight import (
     checks_job,
     checks_machine,
     checks_model,
+    checks_safr,
     checks_tracking,
 )
 from steerline.orchestration.preflight.core import Check, Report, Scene
@@ -21,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     Check("batch", checks_job.batch, "job"),
     Check("schedule", checks_job.schedule, "job"),
     Check("steering", checks_job.steering, "job"),
+    Check("safr", checks_safr.safr, "job"),
     Check("no-effect", checks_job.effect, "job"),
     Check("leakage", checks_job.leakage, "job"),
     Check("remote-code", checks_job.trust, "job"),

@@ -6,7 +6,9 @@ import dataclasses
 
 import torch
 
-from steerline.steering.draws import Place
+from steerline.data.batch import collate
+from steerline.steering.draws import Place, uniform_by_sample
+from tests.law.conftest import packed, sample_rows
 
 PLACE = Place(seed=1, control_seed=2, step=3, layer=4)
 
@@ -37,3 +39,16 @@ def test_every_part_of_the_place_matters() -> None:
     draws += [dataclasses.replace(PLACE, **{name: 9}).uniform(keys) for name in dataclasses.asdict(PLACE)]
     draws.append(PLACE.uniform(keys, stream=1))
     assert all((one == other).float().mean() < 0.01 for i, one in enumerate(draws) for other in draws[:i])
+
+
+def test_a_sample_draws_the_same_numbers_wherever_it_stands() -> None:
+    rows = sample_rows()[:4]
+    apart, together = collate(rows, 0, 32), collate(packed(rows), 0)
+    alone = uniform_by_sample(apart.sample_ids, apart.segment_ids, apart.position_ids, "key", 3)
+    shared = uniform_by_sample(together.sample_ids, together.segment_ids, together.position_ids, "key", 3)
+    assert torch.equal(alone[2][apart.segment_ids[2] == 1], shared[1][together.segment_ids[1] == 1])
+    assert torch.equal(alone[3][apart.segment_ids[3] == 1], shared[1][together.segment_ids[1] == 2])
+    others = uniform_by_sample(apart.sample_ids, apart.segment_ids, apart.position_ids, "other", 3)
+    assert (alone == others).sum() == 0
+    assert alone.unique().numel() == alone.numel()
+    assert abs(alone.mean().item() - 0.5) < 0.05
