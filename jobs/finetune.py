@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from steerline.config.load import load
+from steerline.config.load import Loaded, load
 from steerline.config.render import run_name
 from steerline.errors import SteerlineError
 
@@ -48,6 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(file: Path, overrides: Sequence[str]) -> int:
     loaded = load(file, overrides)
+    from steerline.training.driver import close_if_unstarted
+
+    try:
+        return _carry_out(loaded)
+    except SteerlineError as error:
+        close_if_unstarted(loaded.spec, error)
+        raise
+
+
+def _carry_out(loaded: Loaded) -> int:
     from steerline.orchestration.preflight import ClusterResources, preflight
     from steerline.training.driver import Driver
     from steerline.training.ray_trainer import cluster_nodes

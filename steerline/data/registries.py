@@ -150,12 +150,14 @@ def _show_bar(process: subprocess.Popen[bytes], what: str, watch: Path, size: in
 
 def _show_lines(process: subprocess.Popen[bytes], what: str, watch: Path, size: int | None, console: Console) -> None:
     of = f" of {_megabytes(size)}" if size is not None else ""
-    console.print(f"fetching {what}{f' ({_megabytes(size)})' if size is not None else ''}")
+    # A job's own lines begin like this, so that whoever follows it can tell them from Ray's.
+    say = f"steerline: fetching {what}"
+    console.print(f"{say}{f' ({_megabytes(size)})' if size is not None else ''}", soft_wrap=True)
     begun = time.monotonic()
     while _wait(process, _LINE_EVERY_SECONDS):
-        console.print(f"fetching {what}: {_megabytes(_bytes_under(watch, size))}{of}")
+        console.print(f"{say}: {_megabytes(_bytes_under(watch, size))}{of}", soft_wrap=True)
     if process.returncode == 0:
-        console.print(f"fetched {what} in {time.monotonic() - begun:.0f} s")
+        console.print(f"steerline: fetched {what} in {time.monotonic() - begun:.0f} s", soft_wrap=True)
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:

@@ -30,9 +30,12 @@ CREATE TABLE IF NOT EXISTS attempts (
     message TEXT,
     submitted_at TEXT NOT NULL,
     updated_at TEXT NOT NULL,
+    tracking_uri TEXT NOT NULL DEFAULT '',
     UNIQUE (run_name, attempt)
 ) STRICT;
 """
+# Ledgers that were written before it was there.
+_ADD_TRACKING_URI = "ALTER TABLE attempts ADD COLUMN tracking_uri TEXT NOT NULL DEFAULT ''"
 
 
 class State(StrEnum):
@@ -83,6 +86,8 @@ class Attempt:
     message: str | None = None
     submitted_at: str = ""
     updated_at: str = ""
+    tracking_uri: str = ""
+    """The MLflow server that shows the run from its submission on; empty when none was asked to."""
 
 
 _COLUMNS = tuple(field.name for field in fields(Attempt))
@@ -101,6 +106,9 @@ class Ledger:
         with self._connection() as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(_SCHEMA)
+            connection.execute("BEGIN IMMEDIATE")
+            if "tracking_uri" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(attempts)")}:
+                connection.execute(_ADD_TRACKING_URI)
 
     def add(self, attempt: Attempt) -> Attempt:
         """Write a new attempt down, stamped with the time.

@@ -13,6 +13,7 @@ from steerline.home import home
 from steerline.orchestration.cluster import Cluster, Job, answers
 from steerline.orchestration.ledger import Attempt, Ledger, State
 from steerline.orchestration.target import locate
+from steerline.tracking.runs import close_unstarted
 
 STOPPED_EXIT_CODE = 130
 _POLL_S = 0.5
@@ -160,7 +161,20 @@ def _reconciled(ledger: Ledger, attempt: Attempt, jobs: Mapping[str, Job] | None
         state, code, message = State.LOST, None, "the cluster does not know it: its head was restarted"
     if (state, code) != (attempt.state, attempt.exit_code):
         ledger.update(attempt.submission_id, state, exit_code=code, message=message)
-    return replace(attempt, state=state, exit_code=code, message=message)
+    ended = replace(attempt, state=state, exit_code=code, message=message)
+    if state.ended and attempt.tracking_uri:
+        _close_unstarted(ended)
+    return ended
+
+
+def _close_unstarted(attempt: Attempt) -> None:
+    """A job may end before its run begins: no room, no environment, stopped while it waited, nothing left to do."""
+    status = {State.STOPPED: "KILLED", State.SUCCEEDED: "FINISHED"}.get(attempt.state, "FAILED")
+    if attempt.state is State.SUCCEEDED:
+        reason = "its job found nothing left to do"
+    else:
+        reason = f"{attempt.state.label} before it started: {attempt.message or 'Ray gives no reason'}"
+    close_unstarted(attempt.tracking_uri, attempt.run_name, attempt.submission_id, status=status, reason=reason)
 
 
 def _age(attempt: Attempt) -> timedelta:

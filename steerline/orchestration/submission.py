@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steerline.config.load import Loaded, load
-from steerline.config.render import identity_hash, run_name
-from steerline.errors import SubmitError
+from steerline.config.render import identity_hash, resolved, run_name
+from steerline.errors import SubmitError, TrackingError
 from steerline.home import storage_folder
 from steerline.orchestration.check import check
 from steerline.orchestration.cluster import Cluster, Job
@@ -20,6 +20,8 @@ from steerline.orchestration.ledger import Attempt, Ledger, State
 from steerline.orchestration.package import Package, entrypoint, find_root, inside, job_variables
 from steerline.orchestration.runs import refresh
 from steerline.orchestration.target import Target, locate
+from steerline.tracking.provenance import Provenance, collect, to_metadata
+from steerline.tracking.runs import close_unstarted, schedule_run
 
 Check = Callable[[Loaded, Target], Sequence[str]]
 """Raises `PreflightError`, or returns warnings."""
@@ -69,26 +71,24 @@ def submit(
     ledger = Ledger() if ledger is None else ledger
     earlier = refresh(ledger, ledger.attempts(name))
     number = _next_number(name, earlier, cluster.jobs(), force=force)
-    config = inside(root, path)
-    metadata = {"run_name": name, "kind": loaded.spec.kind, "attempt": str(number)}
-    package = Package(
-        submission_id=f"{name}-a{number}",
-        root=root,
-        arguments=entrypoint(loaded.spec.kind, config, overrides),
-        variables=job_variables(target, loaded.spec.tracking.uri),
-        metadata={**metadata, "config_hash": identity_hash(loaded.spec)},
-    )
+    variables = job_variables(target, loaded.spec.tracking.uri)
     attempt = Attempt(
-        submission_id=package.submission_id,
+        submission_id=f"{name}-a{number}",
         run_name=name,
         attempt=number,
         kind=loaded.spec.kind,
         root=root,
-        config=config,
+        config=inside(root, path),
         overrides=tuple(overrides),
         storage_path=_storage(loaded.spec.cluster.storage_path, target),
         address=target.address,
+        tracking_uri=_server(variables.get("MLFLOW_TRACKING_URI")),
     )
+    seen = collect(root)
+    package = _package(attempt, loaded, seen, variables)
+    # Written down first: whoever submits the same run at this moment is stopped by the ledger.
+    attempt = ledger.add(attempt)
+    warnings += _schedule(attempt, loaded, seen)
     attempt = _hand_over(attempt, package, cluster, ledger)
     for lost in (old for old in earlier if old.state is State.UNKNOWN):
         ledger.update(lost.submission_id, State.LOST, message=f"given up when {attempt.submission_id} was submitted")
@@ -137,9 +137,18 @@ def resume(
     return submit(path, together, check=check, address=address, force=force, ledger=ledger)
 
 
+def _package(attempt: Attempt, loaded: Loaded, seen: Provenance, variables: Mapping[str, str]) -> Package:
+    metadata = {"run_name": attempt.run_name, "kind": attempt.kind, "attempt": str(attempt.attempt)}
+    return Package(
+        submission_id=attempt.submission_id,
+        root=attempt.root,
+        arguments=entrypoint(attempt.kind, attempt.config, attempt.overrides),
+        variables=variables,
+        metadata={**metadata, "config_hash": identity_hash(loaded.spec), **to_metadata(seen)},
+    )
+
+
 def _hand_over(attempt: Attempt, package: Package, cluster: Cluster, ledger: Ledger) -> Attempt:
-    # Written down first: whoever submits the same run at this moment is stopped by the ledger.
-    attempt = ledger.add(attempt)
     try:
         cluster.submit(
             package.entrypoint,
@@ -147,11 +156,41 @@ def _hand_over(attempt: Attempt, package: Package, cluster: Cluster, ledger: Led
             runtime_env=package.runtime_env,
             metadata=package.metadata,
         )
-    except SubmitError:
+    except SubmitError as error:
         ledger.forget(attempt.submission_id)
+        if attempt.tracking_uri:
+            reason = f"the cluster refused it: {error}"
+            close_unstarted(
+                attempt.tracking_uri, attempt.run_name, attempt.submission_id, status="FAILED", reason=reason
+            )
         raise
     ledger.update(attempt.submission_id, State.PENDING)
     return replace(attempt, state=State.PENDING)
+
+
+def _schedule(attempt: Attempt, loaded: Loaded, seen: Provenance) -> tuple[str, ...]:
+    """Show the run in MLflow before it starts; a warning where the server does not answer from here."""
+    if not attempt.tracking_uri:
+        return ()
+    try:
+        schedule_run(
+            loaded.spec.tracking.model_copy(update={"uri": attempt.tracking_uri}),
+            run_name=attempt.run_name,
+            kind=attempt.kind,
+            submission_id=attempt.submission_id,
+            config=resolved(loaded.spec),
+            config_hash=identity_hash(loaded.spec),
+            config_provenance=loaded.provenance,
+            provenance=seen,
+        )
+    except TrackingError as error:
+        return (f"MLflow does not show this run before it starts: {error.what} ({error.got})",)
+    return ()
+
+
+def _server(uri: str | None) -> str:
+    """The address if it is a server's, which this machine and the job see alike."""
+    return uri if uri is not None and uri.startswith(("http://", "https://")) else ""
 
 
 def _next_number(name: str, earlier: Sequence[Attempt], jobs: Mapping[str, Job], *, force: bool) -> int:

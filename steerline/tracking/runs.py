@@ -1,29 +1,27 @@
-"""Begin and end a run. The run's name is its identity: beginning it again resumes it."""
+"""Schedule, begin and end a run. The run's name is its identity: beginning it again resumes it."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from steerline.config.tracking import TrackingSpec
 from steerline.errors import TrackingError
 from steerline.tracking import naming
 from steerline.tracking.connection import connect, patiently
-from steerline.tracking.mlflow_backend import MlflowBackend
-from steerline.tracking.provenance import Provenance, collect
+from steerline.tracking.experiment import Experiment
+from steerline.tracking.mlflow_backend import MAX_TAG_CHARS
+from steerline.tracking.provenance import Provenance
 from steerline.tracking.queries import quoted, search_runs
 from steerline.tracking.recorder import Recorder
 from steerline.tracking.redact import Redactor
-from steerline.tracking.references import RunRef, resolve_uri
+from steerline.tracking.references import RunRef
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -67,47 +65,112 @@ def start_run(
     Raises:
         TrackingError: the server stayed away or refused.
     """
-    uri = resolve_uri(spec)
-    client = connect(uri)
-    redactor = Redactor.from_environment()
-    seen = provenance or collect(redactor=redactor)
-
-    def ask(what: str, call: Callable[[], T]) -> T:
-        return patiently(call, what=what, tracking_uri=uri, timeout_s=timeout_s)
-
-    experiment_id = ask("open the experiment", lambda: _experiment(client, spec.experiment))
-    run, is_new = ask("begin the run", lambda: _find_or_create(client, experiment_id, run_name, seen.user))
-    ref = RunRef(uri, experiment_id, run.info.run_id, run.info.start_time)
-    attempt = 1 if is_new else int(run.data.tags.get(naming.TAG_ATTEMPT, "0")) + 1
+    experiment = Experiment.open(spec, provenance, timeout_s)
+    run, is_new = experiment.ask("begin the run", lambda: experiment.find_or_create(run_name))
+    ref = experiment.ref(run)
+    attempt = _starts(run) + 1
     own_tags = {
-        naming.TAG_RUN_NAME: run_name,
-        naming.TAG_RUN_KIND: kind,
         naming.TAG_ATTEMPT: str(attempt),
-        naming.TAG_CONFIG_HASH: config_hash,
         naming.TAG_PARENT_RUN: parent_run_id,
-        "steerline.ray_job_id": ray_job_id,
-        f"steerline.ray_job_id.{attempt}": ray_job_id,
-    }
-    all_tags = {
-        **_provenance_tags(seen),
-        **{naming.field_name(k): redactor.field(k, v) for k, v in {**spec.tags, **(tags or {})}.items()},
+        naming.TAG_RAY_JOB: ray_job_id,
+        f"{naming.TAG_RAY_JOB}.{attempt}": ray_job_id,
         **naming.lineage_tags(parents or {}),
-        **{k: v for k, v in own_tags.items() if v is not None},
+        **_identity_tags(run_name, kind, config_hash),
     }
-    backend = MlflowBackend(ref)
-    fields = naming.flatten(params if params is not None else config or {})
-    new_params = {k: redactor.field(k, v) for k, v in fields.items() if k not in run.data.params}
 
     def describe() -> None:
         if not is_new:
-            backend.set_status("RUNNING")
-        _in_chunks(backend.set_tags, all_tags)
-        _in_chunks(backend.log_params, new_params)
-        for name, text in _files(config, config_provenance, seen, redactor).items():
-            client.log_text(ref.run_id, text, name if attempt == 1 else f"attempts/{attempt}/{name}")
+            experiment.client.update_run(ref.run_id, status="RUNNING")
+        experiment.forget(ref, naming.TAG_REASON)
+        experiment.tags(ref, tags or {}, own_tags)
+        experiment.params(ref, run, params if params is not None else config or {})
+        experiment.files(ref, attempt, config, config_provenance)
 
-    ask("describe the run", describe)
+    experiment.ask("describe the run", describe)
     return ref
+
+
+def schedule_run(
+    spec: TrackingSpec,
+    *,
+    run_name: str,
+    kind: str,
+    submission_id: str,
+    config: Mapping[str, object] | None = None,
+    config_hash: str | None = None,
+    config_provenance: Mapping[str, str] | None = None,
+    provenance: Provenance | None = None,
+    timeout_s: float = 10.0,
+) -> RunRef | None:
+    """Show a run as SCHEDULED from its submission on. `start_run` finds it by its name and turns it RUNNING.
+
+    One that is going or has finished is left as it is; one that failed or was stopped waits again.
+
+    Args:
+        spec, run_name, kind, config, config_hash, config_provenance, provenance, timeout_s: as for `start_run`.
+        submission_id: the Ray job that will start it.
+
+    Returns:
+        The run, or none where it was left as it is.
+
+    Raises:
+        TrackingError: the server stayed away or refused.
+    """
+    experiment = Experiment.open(spec, provenance, timeout_s)
+
+    def write() -> RunRef | None:
+        run, _ = experiment.find_or_create(run_name)
+        # A run is RUNNING from its creation on; one that has started counts it too.
+        if run.info.status == "FINISHED" or (run.info.status == "RUNNING" and _starts(run)):
+            return None
+        ref = experiment.ref(run)
+        experiment.client.update_run(ref.run_id, status="SCHEDULED")
+        experiment.forget(ref, naming.TAG_REASON)
+        own_tags = {**_identity_tags(run_name, kind, config_hash), naming.TAG_RAY_JOB: submission_id}
+        experiment.tags(ref, {}, own_tags)
+        experiment.params(ref, run, config or {})
+        experiment.files(ref, _starts(run) + 1, config, config_provenance)
+        return ref
+
+    return experiment.ask("schedule the run", write)
+
+
+def close_unstarted(
+    tracking_uri: str, run_name: str, submission_id: str, *, status: str, reason: str, timeout_s: float = 5.0
+) -> bool:
+    """End a run that a submission scheduled and that never started. Never raises because the server is away.
+
+    Args:
+        tracking_uri: the server.
+        run_name: the run.
+        submission_id: a run that another submission scheduled meanwhile is left alone.
+        status: FAILED or KILLED.
+        reason: why, for people; becomes the tag `steerline.reason`.
+        timeout_s: how long to wait for a server that is away.
+
+    Returns:
+        Whether there was such a run and it is ended.
+    """
+    client = connect(tracking_uri)
+    text = Redactor.from_environment().text(reason)[:MAX_TAG_CHARS]
+
+    def close() -> bool:
+        found = search_runs(client, f"tags.`{naming.TAG_RUN_NAME}` = {quoted(run_name)}")
+        waiting = [
+            run
+            for run in found
+            if run.info.status == "SCHEDULED" and run.data.tags.get(naming.TAG_RAY_JOB) == submission_id
+        ]
+        for run in waiting:
+            client.set_tag(run.info.run_id, naming.TAG_REASON, text)
+            client.set_terminated(run.info.run_id, status=status)
+        return bool(waiting)
+
+    try:
+        return patiently(close, what="close the run", tracking_uri=tracking_uri, timeout_s=timeout_s)
+    except TrackingError as error:
+        logger.warning("%s is still shown as scheduled: %s", run_name, error)
+        return False
 
 
 def finish(run: RunRef, status: str, spool_folder: Path, *, timeout_s: float = 30.0) -> bool:
@@ -127,78 +190,11 @@ def finish(run: RunRef, status: str, spool_folder: Path, *, timeout_s: float = 3
     return recorder.close(timeout_s)
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return str(client.create_experiment(name))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            # Another run of the same moment was faster.
-            found = client.get_experiment_by_name(name)
-    if found is None or found.lifecycle_stage != "active":
-        raise TrackingError(
-            "The experiment was deleted",
-            where="tracking.experiment",
-            got=name,
-            fix=f"mlflow experiments restore --experiment-id {found.experiment_id if found else '?'}, or another name",
-        )
-    return str(found.experiment_id)
+def _identity_tags(run_name: str, kind: str, config_hash: str | None) -> dict[str, str]:
+    tags = {naming.TAG_RUN_NAME: run_name, naming.TAG_RUN_KIND: kind}
+    return tags if config_hash is None else {**tags, naming.TAG_CONFIG_HASH: config_hash}
 
 
-def _find_or_create(client: MlflowClient, experiment_id: str, run_name: str, user: str) -> tuple[Run, bool]:
-    condition = f"tags.`{naming.TAG_RUN_NAME}` = {quoted(run_name)}"
-    found = search_runs(client, condition, [experiment_id])
-    if found:
-        return min(found, key=_age), False
-    tags = {naming.TAG_RUN_NAME: run_name, "mlflow.user": user}
-    created = client.create_run(experiment_id, tags=tags, run_name=run_name)
-    # MLflow has no unique names. Whoever began at the same moment sees the same runs and keeps the same one.
-    oldest = min([*search_runs(client, condition, [experiment_id]), created], key=_age)
-    if oldest.info.run_id != created.info.run_id:
-        client.delete_run(created.info.run_id)
-        return oldest, False
-    return created, True
-
-
-def _age(run: Run) -> tuple[int, str]:
-    return run.info.start_time, run.info.run_id
-
-
-def _provenance_tags(seen: Provenance) -> dict[str, str]:
-    tags = {
-        "mlflow.user": seen.user,
-        "steerline.host": seen.host,
-        "steerline.python": seen.python,
-        "steerline.packages_digest": seen.packages_digest,
-    }
-    if seen.git is not None:
-        tags["mlflow.source.git.commit"] = seen.git.commit
-        tags["mlflow.source.git.branch"] = seen.git.branch
-        tags["mlflow.source.git.dirty"] = str(seen.git.is_dirty).lower()
-    return tags
-
-
-def _files(
-    config: Mapping[str, object] | None,
-    config_provenance: Mapping[str, str] | None,
-    seen: Provenance,
-    redactor: Redactor,
-) -> dict[str, str]:
-    files = {"packages.txt": seen.packages}
-    if config is not None:
-        files["config.resolved.json"] = json.dumps(redactor.tree(config), indent=2)
-    if config_provenance is not None:
-        files["provenance.json"] = json.dumps(dict(config_provenance), indent=2)
-    if seen.git is not None and seen.git.is_dirty:
-        files["git.diff"] = seen.git.diff
-    return files
-
-
-def _in_chunks(write: Callable[[Mapping[str, str]], None], values: Mapping[str, str], size: int = 100) -> None:
-    items = list(values.items())
-    for start in range(0, len(items), size):
-        write(dict(items[start : start + size]))
+def _starts(run: Run) -> int:
+    """How often the run has started."""
+    return int(run.data.tags.get(naming.TAG_ATTEMPT, "0"))

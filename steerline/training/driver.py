@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Mapping
 
+from steerline.config.finetune import FinetuneSpec
 from steerline.config.load import Loaded
-from steerline.config.render import resolved, resolved_json
+from steerline.config.render import resolved, resolved_json, run_name
 from steerline.errors import SteerlineError, TrackingError
 from steerline.models.load import prepare
 from steerline.models.sources import describe
+from steerline.tracking.provenance import collect
 from steerline.tracking.recorder import Recorder
-from steerline.tracking.references import RunRef
+from steerline.tracking.references import RunRef, resolve_uri, run_url
 from steerline.tracking.registry import register
-from steerline.tracking.runs import finish, start_run
+from steerline.tracking.runs import close_unstarted, finish, start_run
 from steerline.training.job import Job, Outcome, evaluation_config
+from steerline.training.ray_job import RayJob
 from steerline.training.ray_trainer import train
 
 STOPPED_EXIT_CODE = 130
 _FAILED_EXIT_CODE = 9
 
 
-def submission_id(environment: Mapping[str, str]) -> str | None:
-    """The id under which `ray job submit` runs this driver; none for a driver started by hand.
-
-    Ray 2.60 hands it over inside the job's config alone.
-    """
-    config = json.loads(environment.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
-    found: str | None = config.get("metadata", {}).get("job_submission_id")
-    return found
+def close_if_unstarted(spec: FinetuneSpec, error: SteerlineError) -> None:
+    """Say in MLflow why a run that was scheduled at its submission did not start; nothing for one that did."""
+    job = RayJob.of(os.environ)
+    if job is not None:
+        close_unstarted(
+            resolve_uri(spec.tracking), run_name(spec), job.submission_id, status="FAILED", reason=str(error)
+        )
 
 
 class Driver:
@@ -62,13 +62,17 @@ class Driver:
                 self._say_result(earlier)
                 return 0
             self._say(f"{self._job.name} is finished already; its evaluation changed and is carried out again")
+        self._say(f"making the model ready: {describe(self._job.spec.model.source)}")
         prepare(self._loaded.spec.model)
         run = self._open()
+        self._say(f"recorded at {run_url(run)}")
         self._job = Job(self._job.spec, self._job.folder, run)
         self._job.folder.mkdir(parents=True, exist_ok=True)
         (self._job.folder / "config.resolved.json").write_text(resolved_json(self._job.spec))
         status = "FAILED"
         try:
+            workers = self._job.spec.cluster.num_workers
+            self._say(f"starting {workers} worker{'s' * (workers > 1)}")
             outcome = train(self._job)
             status = "FINISHED" if outcome.state == "finished" else "KILLED"
             self._register(run, outcome)
@@ -92,6 +96,7 @@ class Driver:
 
     def _open(self) -> RunRef:
         spec = self._job.spec
+        job, here = RayJob.of(os.environ), collect()
         return start_run(
             spec.tracking,
             run_name=self._job.name,
@@ -100,7 +105,9 @@ class Driver:
             config_hash=self._job.config_hash,
             config_provenance=self._loaded.provenance,
             parents={"base_model": describe(spec.model.source)},
-            ray_job_id=submission_id(os.environ),
+            ray_job_id=None if job is None else job.submission_id,
+            tags={} if job is None else job.tags(),
+            provenance=here if job is None else job.provenance(here),
         )
 
     def _register(self, run: RunRef, outcome: Outcome) -> None:

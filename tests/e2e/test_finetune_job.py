@@ -38,6 +38,10 @@ def test_mlflow_holds_the_whole_run(stack: Stack, submitted: Submitted) -> None:
     run = find_run(stack.tracking_uri, submitted.job.name)
     assert run.status == "FINISHED"
     assert any(value.startswith("raysubmit_") for value in run.tags.values()), "the Ray job's id is not recorded"
+    # The copy that travelled has no commit of its own; it is known by its hash.
+    assert run.tags["steerline.working_dir"].startswith("gcs://_ray_pkg_")
+    assert run.tags["steerline.git"].startswith("unknown")
+    assert "mlflow.source.git.commit" not in run.tags
     for key in ("train/loss", "train/loss_ce", "train/grad_norm", "train/tokens_per_s", "train/key_entropy/layer_00"):
         points = metric_history(stack.tracking_uri, run.ref.run_id, key)
         assert [point.step for point in points] == [1, 2, 3, 4], key

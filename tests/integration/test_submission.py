@@ -17,6 +17,7 @@ from steerline.orchestration.stack import Stack
 from steerline.orchestration.submission import Submitted, resume, submit
 from steerline.orchestration.target import locate
 from steerline.progress import parse_progress
+from steerline.tracking.queries import find_run
 
 pytestmark = pytest.mark.integration
 
@@ -43,6 +44,11 @@ def test_the_drivers_own_exit_code_comes_back(stack: Stack, repository: Path, le
     ended = runs.wait(sent.attempt.run_name, ledger=ledger, timeout_s=60)
     assert (ended.state, ended.exit_code, runs.exit_code(ended)) == (State.FAILED, 3, 3)
     assert [(old.state, old.exit_code) for old in ledger.attempts()] == [(State.FAILED, 3)]
+
+    # The script never begins the run that its submission scheduled.
+    run = find_run(stack.tracking_uri, sent.attempt.run_name)
+    assert (run.status, run.tags["steerline.ray_job_id"]) == ("FAILED", sent.attempt.submission_id)
+    assert run.tags["steerline.reason"].startswith("failed before it started")
 
     # A failed run goes on under its name with the next attempt.
     again = resume("exits-with-3", ["tracking.tags.exit_code='0'"], ledger=ledger)

@@ -22,9 +22,9 @@ from steerline.tracking.lineage import Lineage, lineage, render
 from steerline.tracking.recorder import Recorder
 from steerline.tracking.references import RunRef
 from steerline.tracking.registry import register, resolve
-from steerline.tracking.runs import finish, start_run
+from steerline.tracking.runs import close_unstarted, finish, schedule_run, start_run
 from steerline.tracking.spool import replay
-from tests.integration.mlflow_fixture import MlflowServer
+from tests.integration.mlflow_fixture import MlflowServer, free_port
 
 pytestmark = pytest.mark.integration
 
@@ -137,6 +137,57 @@ def test_a_run_begun_again_is_the_same_run_and_counts_attempts(server: MlflowSer
     assert json.loads(second.read_text())["workers"] == 2
     with pytest.raises(TrackingError, match="No run has this name"):
         queries.find_run(server.uri, "never-run")
+
+
+def schedule(server: MlflowServer, name: str, submission_id: str, **further: object) -> RunRef | None:
+    spec = TrackingSpec(uri=server.uri, experiment="tests")
+    return schedule_run(spec, run_name=name, kind="finetune", submission_id=submission_id, **further)  # type: ignore[arg-type]
+
+
+def test_a_scheduled_run_is_the_one_that_starts(server: MlflowServer) -> None:
+    waiting = schedule(server, "scheduled", "scheduled-a1", config={"optim": {"lr": 0.1}})
+    info = queries.find_run(server.uri, "scheduled")
+    assert (info.status, info.params["optim.lr"], info.tags["steerline.kind"]) == ("SCHEDULED", "0.1", "finetune")
+    assert "steerline.attempt" not in info.tags
+    assert begin(server, "scheduled", ray_job_id="scheduled-a1") == waiting
+    info = queries.find_run(server.uri, "scheduled")
+    assert (info.status, info.tags["steerline.attempt"]) == ("RUNNING", "1")
+
+
+def test_a_run_that_never_started_says_why_until_it_starts(server: MlflowServer) -> None:
+    schedule(server, "refused-once", "refused-once-a1")
+    assert not close_unstarted(server.uri, "refused-once", "another-a1", status="FAILED", reason="not this one")
+    assert close_unstarted(server.uri, "refused-once", "refused-once-a1", status="FAILED", reason="no room")
+    info = queries.find_run(server.uri, "refused-once")
+    assert (info.status, info.tags["steerline.reason"]) == ("FAILED", "no room")
+    assert schedule(server, "refused-once", "refused-once-a2") is not None
+    info = queries.find_run(server.uri, "refused-once")
+    assert info.status == "SCHEDULED"
+    assert "steerline.reason" not in info.tags
+    begin(server, "refused-once", ray_job_id="refused-once-a2")
+    assert not close_unstarted(server.uri, "refused-once", "refused-once-a2", status="FAILED", reason="too late")
+    assert queries.find_run(server.uri, "refused-once").status == "RUNNING"
+
+
+@pytest.mark.parametrize(("end", "status"), [(None, "RUNNING"), ("FINISHED", "FINISHED"), ("FAILED", "SCHEDULED")])
+def test_submitting_again_resets_no_run_that_is_going_or_finished(
+    server: MlflowServer, tmp_path: Path, end: str | None, status: str
+) -> None:
+    name = f"submitted-again-{end}"
+    run = begin(server, name)
+    if end is not None:
+        assert finish(run, end, tmp_path)
+    before = queries.find_run(server.uri, name)
+    assert (schedule(server, name, f"{name}-a2") is None) == (status != "SCHEDULED")
+    after = queries.find_run(server.uri, name)
+    assert after.status == status
+    if status != "SCHEDULED":
+        assert after == before
+
+
+def test_a_server_that_is_away_is_no_error_where_a_run_is_closed(tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    assert not close_unstarted(nobody, "gone", "gone-a1", status="FAILED", reason="x", timeout_s=0.1)
 
 
 def test_runs_begun_at_once_make_one_experiment_and_one_run(server: MlflowServer) -> None:

@@ -36,6 +36,16 @@ def test_an_attempt_reads_back_as_it_was_written(ledger: Ledger) -> None:
     assert Ledger(ledger.file).attempts() == [added]
 
 
+def test_a_ledger_of_an_earlier_version_is_read_and_written(ledger: Ledger) -> None:
+    old = ledger.add(attempt())
+    with sqlite3.connect(ledger.file) as connection:
+        connection.execute("ALTER TABLE attempts DROP COLUMN tracking_uri")
+    connection.close()
+    again = Ledger(ledger.file)
+    new = again.add(replace(attempt(number=2), tracking_uri="http://m:5000"))
+    assert again.attempts() == [old, new]
+
+
 def test_several_processes_may_write_at_once(ledger: Ledger) -> None:
     assert sqlite3.connect(ledger.file).execute("PRAGMA journal_mode").fetchone() == ("wal",)
 

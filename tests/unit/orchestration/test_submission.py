@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from steerline.config.load import Loaded
-from steerline.errors import PreflightError, SubmitError
+from steerline.config.tracking import TrackingSpec
+from steerline.errors import PreflightError, SubmitError, TrackingError
 from steerline.orchestration import runs, submission
 from steerline.orchestration.cluster import Job
 from steerline.orchestration.ledger import Ledger, State
@@ -75,6 +77,34 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     return Path("jobs/demo.yaml")
+
+
+class FakeTracking:
+    """Remembers which runs were scheduled and which were closed before they started."""
+
+    def __init__(self) -> None:
+        self.scheduled: list[dict[str, Any]] = []
+        self.closed: list[tuple[str, str, str, str]] = []
+        self.is_away = False
+
+    def schedule(self, spec: TrackingSpec, **told: Any) -> None:
+        if self.is_away:
+            raise TrackingError("The tracking server cannot be reached")
+        self.scheduled.append({"uri": spec.uri, **told})
+
+    def close(self, uri: str, run_name: str, submission_id: str, *, status: str, reason: str) -> bool:
+        self.closed.append((uri, submission_id, status, reason))
+        return True
+
+
+@pytest.fixture
+def tracking(monkeypatch: pytest.MonkeyPatch, config: Path) -> FakeTracking:
+    fake = FakeTracking()
+    monkeypatch.setattr(submission, "schedule_run", fake.schedule)
+    monkeypatch.setattr(submission, "close_unstarted", fake.close)
+    monkeypatch.setattr(runs, "close_unstarted", fake.close)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m:5000")
+    return fake
 
 
 def unchecked(loaded: Loaded, target: Target) -> Sequence[str]:
@@ -214,3 +244,64 @@ def test_a_stopped_run_has_an_exit_code_of_its_own(cluster: type[FakeCluster], c
     sent = submit(config, check=unchecked, address=LOCAL).attempt
     cluster.end(sent.submission_id, State.STOPPED)
     assert runs.exit_code(runs.status("demo")) == runs.STOPPED_EXIT_CODE
+
+
+def test_a_run_is_scheduled_where_it_will_be_recorded(
+    cluster: type[FakeCluster], config: Path, tracking: FakeTracking
+) -> None:
+    sent = submit(config, check=unchecked, address=LOCAL).attempt
+    (told,) = tracking.scheduled
+    assert told["uri"] == "http://m:5000"
+    assert (told["run_name"], told["submission_id"]) == (sent.run_name, sent.submission_id)
+    assert told["config"]["training"]["num_steps"] == 1
+    assert tracking.closed == []
+
+
+def test_a_submission_that_the_cluster_refuses_is_closed_with_the_reason(
+    cluster: type[FakeCluster], config: Path, tracking: FakeTracking
+) -> None:
+    cluster.refuses = True
+    with pytest.raises(SubmitError):
+        submit(config, check=unchecked, address=LOCAL)
+    ((_, name, status, reason),) = tracking.closed
+    assert name.endswith("-a1")
+    assert status == "FAILED"
+    assert "the cluster refused" in reason
+
+
+def test_a_tracking_server_that_is_away_from_here_holds_no_submission_up(
+    cluster: type[FakeCluster], config: Path, tracking: FakeTracking
+) -> None:
+    tracking.is_away = True
+    sent = submit(config, check=unchecked, address=LOCAL)
+    assert "before it starts" in sent.warnings[-1]
+    assert len(cluster.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [(State.FAILED, "FAILED"), (State.STOPPED, "KILLED"), (State.SUCCEEDED, "FINISHED")]
+)
+def test_a_job_that_ended_is_closed_once_in_case_it_never_started(
+    cluster: type[FakeCluster], config: Path, tracking: FakeTracking, state: State, status: str
+) -> None:
+    sent = submit(config, check=unchecked, address=LOCAL).attempt
+    cluster.end(sent.submission_id, state)
+    runs.status("demo")
+    runs.status("demo")
+    assert [closed[2] for closed in tracking.closed] == [status]
+
+
+def test_the_job_is_told_what_code_it_is(
+    cluster: type[FakeCluster], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"],
+    ):
+        subprocess.run(["git", *arguments], check=True)
+    sent = submit(config, check=unchecked, address=LOCAL)
+    metadata = cluster.memory[LOCAL][sent.attempt.submission_id].metadata
+    assert len(metadata["git_commit"]) == 40
+    assert metadata["git_dirty"] == "true", "the ledger lies in the tree"
+    assert metadata["git_commit"] in sent.command, "the plain command hands the same on"
