@@ -81,6 +81,7 @@ def preview(
     from steerline.cli.terminal import out, working
     from steerline.config.load import load
     from steerline.data.dataset import build
+    from steerline.data.load import texts_of
     from steerline.errors import DataError
     from steerline.models.load import load_tokenizer
 
@@ -89,7 +90,7 @@ def preview(
     if not sources:
         raise DataError("the config names no held-out data", where=str(file), fix="add `data.heldout`")
     with working("reading the data") as tell:
-        tokenizer = load_tokenizer(spec.model)
+        tokenizer = load_tokenizer(spec.model, lambda: texts_of(spec.data.train))
         tell("turning examples into tokens")
         dataset = build(sources, spec.data, tokenizer, spec.seed)
     show(dataset, tokenizer, out, num_rows=rows, capacity=spec.data.max_length_tokens)

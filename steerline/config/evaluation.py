@@ -22,8 +22,9 @@ class TaskEvaluation(Spec):
     """Name in tables and metrics."""
     dataset: DatasetSpec
     """The items. Limit and seed fix which ones, so that two runs can be paired."""
-    method: Literal["likelihood", "generate"] = "likelihood"
-    """Multiple choice by answer likelihood, or greedy generation and answer extraction."""
+    method: Literal["likelihood", "generate", "classify"] = "likelihood"
+    """Multiple choice by answer likelihood, greedy generation and answer extraction, or a classifier's largest
+    logit."""
     normalise: Literal["none", "tokens", "bytes"] = "none"
     """Divide an option's log-likelihood by its length in tokens or bytes."""
     max_new_tokens: int = Field(default=32, ge=1)
@@ -58,7 +59,6 @@ class EvaluationSpec(Spec):
                     f"tasks.{index}.name",
                     fix="give each task a name of its own",
                 )
-        return self
             if metric_name(name) in get_args(Group):
                 raise misfit(
                     f"a task may not be called `{name}`: that is a group of tasks, and `eval/{name}/accuracy` its mean",
@@ -73,6 +73,7 @@ class EvaluationSpec(Spec):
                     expected="names that differ in more than characters that MLflow does not take",
                     fix="give each task a name of its own",
                 )
+        return self
 
 
 def metric_name(task: str) -> str:

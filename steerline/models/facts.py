@@ -9,16 +9,20 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from steerline.config.model import LocalModel, ModelSpec, PackagedModel, RandomModel
+from steerline.config.model import LocalModel, ModelSpec, PackagedModel, RandomModel, WordTokenizer
 from steerline.data.packaged import cached, entry_of
+from steerline.models.byte_tokenizer import byte_tokenizer
 from steerline.models.converted import SOURCE_FILE
 from steerline.models.gguf_header import is_gguf, read_header
 from steerline.models.random_model import random_config, random_tokenizer
 from steerline.models.sources import local_folder
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 # The same quantity under the names that families give it in config.json.
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -70,13 +74,22 @@ def model_facts(spec: ModelSpec) -> ModelFacts:
 
 
 def _of_random(source: RandomModel) -> ModelFacts:
-    from transformers import AutoModelForCausalLM
-
+    if isinstance(source.tokenizer, WordTokenizer):
+        # The number of parameters follows from the training texts.
+        return _of_config(random_config(source, byte_tokenizer()).to_dict())
     config = random_config(source, random_tokenizer(source))
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
     facts = _of_config(config.to_dict())
-    return ModelFacts(model.num_parameters(), facts.num_layers, facts.model_type, facts.ffn_width, facts.context)
+    return replace(facts, num_parameters=_num_parameters(config))
+
+
+def _num_parameters(config: PretrainedConfig) -> int:
+    from transformers import AutoModel, AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    # A classifier alone has no head over its vocabulary.
+    auto = AutoModelForCausalLM if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModel
+    with torch.device("meta"):
+        return int(auto.from_config(config).num_parameters())
 
 
 def _of_folder(folder: Path) -> ModelFacts:

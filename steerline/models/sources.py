@@ -101,6 +101,8 @@ def check_folder(folder: Path, *, trust_remote_code: bool) -> None:
 def _check_architecture(config: Mapping[str, Any], where: Path, *, trust_remote_code: bool) -> None:
     from transformers import CONFIG_MAPPING
 
+    import steerline.models.safr_classifier  # noqa: F401 (makes the architecture known)
+
     kind = config.get("model_type")
     if "auto_map" in config and not trust_remote_code and kind not in CONFIG_MAPPING:
         raise ModelError(

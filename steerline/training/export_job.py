@@ -58,7 +58,8 @@ def _export_checkpoint(job: Job, out: Path) -> None:
     materials = gather_materials(job)
     with _alone():
         engine, _ = build_engine(job, materials, store, Workers(), logger.info)
-        export_model(engine.state_dict(), materials.objective.model, materials.tokenizer, out, card(job, materials))
+        about = card(job, materials, found.step)
+        export_model(engine.state_dict(), materials.objective.model, materials.tokenizer, out, about)
         engine.close()
 
 

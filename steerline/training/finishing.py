@@ -15,7 +15,7 @@ from steerline.analysis.infosteer.keys import measure_keys
 from steerline.analysis.infosteer.loss_figure import loss_figure
 from steerline.config.model import LocalModel, ModelSpec
 from steerline.config.steering import SteeringSpec
-from steerline.data.batch import collate
+from steerline.data.batch import Batch, collate
 from steerline.data.dataset import build
 from steerline.errors import SteerlineError
 from steerline.evaluation.results import EvaluationResult, merge
@@ -31,17 +31,20 @@ from steerline.tracking.recorder import Recorder
 from steerline.training.engine import Engine
 from steerline.training.history import read_history
 from steerline.training.job import Job
-from steerline.training.setup import Materials, dtype_of
+from steerline.training.safr_figures import draw_safr, has_safr
+from steerline.training.setup import Materials, dtype_of, load_untrained
 from steerline.training.workers import Workers
 
-# Rows on which the shift of the key distribution is measured: enough for a histogram, quick on a CPU.
-_ROWS_FOR_KEYS = 64
+# Held-out rows that are read for figures: enough for a histogram, quick on a CPU.
+_ROWS_FOR_FIGURES = 64
 
 
-def export_and_prove(job: Job, materials: Materials, engine: Engine, workers: Workers) -> ExportReport | None:
-    """Write the model as a Hugging Face folder, reload it and compare logits; the engine is closed.
+def export_and_prove(
+    job: Job, materials: Materials, engine: Engine, workers: Workers, *, step: int
+) -> ExportReport | None:
+    """Write the model, as it is after `step`, as a Hugging Face folder, reload it and compare logits.
 
-    Every worker calls this. Returns the report on worker 0, none elsewhere.
+    Every worker calls this; the engine is closed. Returns the report on worker 0, none elsewhere.
 
     Raises:
         ModelError: on every worker, when the export cannot be written or computes something else.
@@ -54,7 +57,8 @@ def export_and_prove(job: Job, materials: Materials, engine: Engine, workers: Wo
     report, error = None, None
     if workers.is_first:
         try:
-            report = export_model(weights, model, materials.tokenizer, job.export, card(job, materials), replace=True)
+            about = card(job, materials, step)
+            report = export_model(weights, model, materials.tokenizer, job.export, about, replace=True)
             _prove(job, expected, attention, workers.device)
         except SteerlineError as found:
             error = found
@@ -79,8 +83,8 @@ def _prove(job: Job, expected: tuple[Tensor, ...], attention: str, device: torch
     )
 
 
-def card(job: Job, materials: Materials) -> ModelCard:
-    """The model card of the run's export."""
+def card(job: Job, materials: Materials, step: int) -> ModelCard:
+    """The model card of the run's export, whose weights are those after `step`."""
     spec = job.spec
     steering = spec.objective.steering
     return ModelCard(
@@ -89,10 +93,11 @@ def card(job: Job, materials: Materials) -> ModelCard:
         base_licence=model_facts(spec.model).licence,
         config_hash=job.config_hash,
         run_id=None if job.run is None else job.run.run_id,
-        step=materials.course.num_steps,
+        step=step,
         precision=spec.training.precision,
         data={"train": materials.train.digest},
         steering=None if steering == SteeringSpec() else steering.model_dump(mode="json"),
+        classes=spec.classes,
     )
 
 
@@ -103,13 +108,13 @@ def exported(job: Job, device: torch.device) -> LoadedModel:
         attention=job.spec.model.attention,
         trust_remote_code=job.spec.model.trust_remote_code,
     )
-    loaded = load_model(spec, dtype=dtype_of(job))
+    loaded = load_model(spec, dtype=dtype_of(job), classes=job.spec.classes)
     return LoadedModel(loaded.model.to(device), loaded.tokenizer)
 
 
 def base(job: Job, device: torch.device) -> LoadedModel:
     """The untrained model, in the precision of training."""
-    loaded = load_model(job.spec.model, dtype=dtype_of(job))
+    loaded = load_untrained(job)
     return LoadedModel(loaded.model.to(device), loaded.tokenizer)
 
 
@@ -148,6 +153,7 @@ def evaluate_model(
                 spec,
                 rank=workers.rank,
                 world_size=workers.world_size,
+                max_length=job.spec.data.max_length_tokens,
                 on_progress=progress,
             )
         except SteerlineError as found:
@@ -167,7 +173,7 @@ def _steering_in_evaluation(job: Job) -> SteeringSpec:
 
 
 def draw(job: Job, recorder: Recorder, results: Mapping[str, EvaluationResult], workers: Workers) -> None:
-    """Record the run's figures: losses, key entropy by layer, shift of the keys against the base, accuracies."""
+    """Record the run's figures: losses, key entropy, shift of the keys against the base, accuracies, SAFR's."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -182,14 +188,30 @@ def draw(job: Job, recorder: Recorder, results: Mapping[str, EvaluationResult], 
         recorder.figure(comparison_figure(results), "figures/accuracy.png")
     if job.spec.data.heldout:
         _draw_keys(job, recorder, workers)
+    if has_safr(job.spec.objective.steering):
+        trained = exported(job, workers.device)
+        draw_safr(
+            recorder,
+            job.spec.objective.steering,
+            job.name,
+            history,
+            {"base": lambda: base(job, workers.device).model, job.name: lambda: trained.model},
+            trained.tokenizer,
+            _heldout_batches(job, trained, workers) if job.spec.data.heldout else (),
+            sites=job.spec.model.sites,
+            seed=job.spec.seed,
+        )
+
+
+def _heldout_batches(job: Job, trained: LoadedModel, workers: Workers) -> list[Batch]:
+    size, pad = job.spec.training.micro_batch_size, trained.tokenizer.pad_token_id
+    rows = build(job.spec.data.heldout, job.spec.data, trained.tokenizer, job.spec.seed).rows[:_ROWS_FOR_FIGURES]
+    return [collate(rows[i : i + size], pad).to(workers.device) for i in range(0, len(rows), size)]
 
 
 def _draw_keys(job: Job, recorder: Recorder, workers: Workers) -> None:
-    size = job.spec.training.micro_batch_size
     trained = exported(job, workers.device)
-    pad = trained.tokenizer.pad_token_id
-    rows = build(job.spec.data.heldout, job.spec.data, trained.tokenizer, job.spec.seed).rows[:_ROWS_FOR_KEYS]
-    batches = [collate(rows[i : i + size], pad).to(workers.device) for i in range(0, len(rows), size)]
+    batches = _heldout_batches(job, trained, workers)
     after = measure_keys(trained.model, batches).histogram
     before = measure_keys(base(job, workers.device).model, batches).histogram
     recorder.figure(distribution_figure(before, {job.name: after}), "figures/key_shift.png")

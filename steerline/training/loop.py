@@ -7,7 +7,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -16,6 +16,7 @@ from steerline.data.batch import Batch, Row, collate
 from steerline.data.sampler import GlobalSampler
 from steerline.errors import NonFiniteLossError
 from steerline.training.checkpoint import Checkpoint, CheckpointStore
+from steerline.training.early_stopping import EarlyStopping
 from steerline.training.engine import Engine
 from steerline.training.normaliser import Normaliser
 from steerline.training.objective import ObjectiveOutput
@@ -70,6 +71,34 @@ class Course:
         ]
         return [collate([self.heldout[index] for index in indices], self.pad_id) for indices in mine]
 
+    def looks_after(self, done: int, spec: TrainingSpec) -> bool:
+        """Whether the held-out rows are looked at after `done` steps."""
+        if done == self.num_steps:
+            return True
+        if spec.heldout_every_steps is not None:
+            return done % spec.heldout_every_steps == 0
+        if spec.heldout_every_epochs is None:
+            return False
+        # A look is due after the step that takes the last row of a pass (or of so many passes).
+        rows_per_look = spec.heldout_every_epochs * self.sampler.num_rows
+        looks = (math.floor(round(n * self.sampler.global_batch_size / rows_per_look, 9)) for n in (done - 1, done))
+        return next(looks) != next(looks)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run of the loop ended.
+
+    Args:
+        step: optimiser steps done; the checkpoint of the last one exists.
+        reason: `last_step`, `early_stopping`, or `asked` to stop.
+        early_stopping: where its count stands; none without it.
+    """
+
+    step: int
+    reason: Literal["last_step", "early_stopping", "asked"]
+    early_stopping: EarlyStopping | None = None
+
 
 class Loop:
     """Trains from wherever the engine stands to the last step.
@@ -112,45 +141,65 @@ class Loop:
         self._stopping = stopping
         self._saved = saved
         self._heldout = course.heldout_batches(workers, spec.micro_batch_size)
+        self._early: EarlyStopping | None = None
 
-    def run(self, checkpoint: Checkpoint | None = None) -> int:
+    def run(self, checkpoint: Checkpoint | None = None) -> Ending:
         """Go from the checkpoint, or the beginning, to the end. The weights are the engine's to load.
 
         Returns:
-            Optimiser steps done: all of them, or fewer when asked to stop; either way the last is saved.
+            All steps, or fewer when held-out data showed no gain, or when asked to stop. The last one is saved in each
+            case, and the best one under early stopping.
 
         Raises:
             NonFiniteLossError: on every worker, before the weights are touched.
             CheckpointError: a checkpoint could not be written.
+            TrainingError: early stopping follows a metric that is not measured.
         """
         spec, num_steps = self._spec, self._course.num_steps
-        first = 0 if checkpoint is None else checkpoint.step
-        if checkpoint is None:
-            self._look(0)
-        else:
-            state = checkpoint.rng(self._workers.rank)
-            if state is not None:
-                torch.set_rng_state(state)
+        first = self._begin(checkpoint)
+        if self._has_ended():
+            return Ending(first, "early_stopping", self._early)
         for step in range(first, num_steps):
             self._train_step(step)
             done = step + 1
-            last, every = done == num_steps, spec.heldout_every_steps
-            if last or (every is not None and done % every == 0):
-                self._look(done)
+            last = done == num_steps
+            improved = self._course.looks_after(done, spec) and self._look(done)
+            ended = self._has_ended()
             leaving = self._leaving()
             stopping = self._workers.from_first(self._stopping() if self._workers.is_first else False)
-            if last or stopping or leaving or done % spec.save_every_steps == 0:
+            if last or improved or ended or stopping or leaving or done % spec.save_every_steps == 0:
                 self._save(done)
-            if stopping:
-                return done
-        return num_steps
+            if ended and not last:
+                return Ending(done, "early_stopping", self._early)
+            if stopping and not last:
+                return Ending(done, "asked", self._early)
+        return Ending(num_steps, "last_step", self._early)
+
+    def _begin(self, checkpoint: Checkpoint | None) -> int:
+        """Take up the random state and the count, or look for the first time. Returns the steps done."""
+        wanted = self._spec.early_stopping
+        if checkpoint is None:
+            self._early = EarlyStopping(wanted) if wanted is not None else None
+            self._look(0)
+            return 0
+        if wanted is not None:
+            self._early = EarlyStopping.resumed(wanted, checkpoint.state.get("early_stopping"))
+        state = checkpoint.rng(self._workers.rank)
+        if state is not None:
+            torch.set_rng_state(state)
+        return checkpoint.step
+
+    def _has_ended(self) -> bool:
+        return self._early is not None and self._early.has_ended
 
     def _train_step(self, step: int) -> None:
         start = time.perf_counter()
         spec, workers, engine = self._spec, self._workers, self._engine
         # Dropout depends on where in the run we are, not on how we came here.
         torch.manual_seed(((self._course.seed * 1_000_003 + step) * 1_000_003 + workers.rank) % 2**63)
-        engine.objective.start_step(step)
+        sampler = self._course.sampler
+        epoch = step * sampler.global_batch_size // sampler.num_rows
+        engine.objective.start_step(step, epoch, self._course.num_steps)
         batches = self._course.micro_batches(step, workers, spec.micro_batch_size)
         normaliser = Normaliser.over(batches, workers)
         logged = (step + 1) % spec.log_every_steps == 0 or step + 1 == self._course.num_steps
@@ -177,13 +226,23 @@ class Loop:
             }
             self._observe(values, step + 1)
 
-    def _look(self, step: int) -> None:
+    def _look(self, step: int) -> bool:
+        """Measure the held-out rows. Returns whether the run is at its best; the untrained model does not count."""
         if not self._heldout:
-            return
+            return False
         normaliser = Normaliser.over(self._heldout, self._workers)
         sums = StepSums([self._engine.evaluate(batch, normaliser) for batch in self._heldout], self._workers)
+        # Every worker counts alike, so all of them go by the numbers of one.
+        values = self._workers.from_first(sums.metrics("heldout"))
+        if self._early is not None:
+            if step == 0:
+                self._early.check(values)
+            else:
+                self._early = self._early.after(step, values)
+                values = values | {"heldout/best_step": float(self._early.best_step or 0)}
         if self._workers.is_first:
-            self._observe(sums.metrics("heldout"), step)
+            self._observe(values, step)
+        return self._early is not None and step > 0 and self._early.best_step == step
 
     def _save(self, step: int) -> None:
         state = self._identity | {
@@ -191,7 +250,10 @@ class Loop:
             "samples_seen": step * self._course.sampler.global_batch_size,
             "world_size": self._workers.world_size,
         }
-        checkpoint = self._store.save(state, self._engine.save, self._workers)
+        if self._early is not None:
+            state["early_stopping"] = self._early.state()
+        best = None if self._early is None else self._early.best_step
+        checkpoint = self._store.save(state, self._engine.save, self._workers, best=best)
         if self._workers.is_first:
             self._saved(checkpoint)
 

@@ -16,8 +16,8 @@ from steerline.training.checkpoint import Checkpoint, CheckpointStore
 from steerline.training.finishing import base, draw, evaluate_model, export_and_prove, exported
 from steerline.training.history import History, read_history
 from steerline.training.job import Failure, Job, Outcome, evaluation_config
-from steerline.training.loop import Loop, Observer
-from steerline.training.setup import Materials, build_engine, gather_materials, state_identity
+from steerline.training.loop import Ending, Loop, Observer
+from steerline.training.setup import Materials, back_at, build_engine, gather_materials, state_identity
 from steerline.training.workers import Workers
 
 Say = Callable[[str], None]
@@ -108,6 +108,9 @@ def _train(job: Job, around: Surroundings, recorder: Recorder | None) -> Outcome
     store = CheckpointStore(job.checkpoints, job.spec.training.keep_checkpoints)
     with _shared():
         engine, checkpoint = build_engine(job, materials, store, workers, around.say)
+    constants = materials.objective.balance
+    if recorder is not None and constants:
+        recorder.params({f"objective.balance.constant.{name}": value for name, value in constants.items()})
     loop = Loop(
         engine,
         materials.course,
@@ -120,24 +123,50 @@ def _train(job: Job, around: Surroundings, recorder: Recorder | None) -> Outcome
         stopping=job.stop_request.exists,
         saved=_saved(recorder),
     )
-    step = loop.run(checkpoint)
+    ending = loop.run(checkpoint)
     outcome = Outcome(
-        job.name, "stopped", step, materials.course.num_steps, files={"checkpoint": str(store.path(step))}
+        job.name, "stopped", ending.step, materials.course.num_steps, files={"checkpoint": str(store.path(ending.step))}
     )
-    if step < materials.course.num_steps:
+    if ending.reason == "asked":
         return outcome
+    _tell(ending, around, recorder)
+    early = ending.early_stopping
+    best = None if early is None else early.best_step
+    chosen = best or ending.step
     with _shared():
-        report = export_and_prove(job, materials, engine, workers)
+        if chosen != ending.step:
+            engine.close()
+            materials, engine = back_at(chosen, job, materials, store, workers)
+        report = export_and_prove(job, materials, engine, workers, step=chosen)
     if recorder is not None and report is not None:
         recorder.exported_model(
             "export",
             job.export,
-            step,
+            chosen,
             digests=report.files,
-            parents={"checkpoint": store.path(step).name.replace("step", "checkpoint")},
+            parents={"checkpoint": store.path(chosen).name.replace("step", "checkpoint")},
             upload_weights=job.spec.tracking.upload_weights,
         )
-    return replace(outcome, state="finished", files=outcome.files | {"export": str(job.export)})
+    return replace(
+        outcome,
+        state="finished",
+        files=outcome.files | {"checkpoint": str(store.path(chosen)), "export": str(job.export)},
+        best_step=best,
+        ended_because=early.reason if early is not None and ending.reason == "early_stopping" else None,
+    )
+
+
+def _tell(ending: Ending, around: Surroundings, recorder: Recorder | None) -> None:
+    """Say and record which step was the best, and why the run ended."""
+    early = ending.early_stopping
+    if early is None or not around.workers.is_first:
+        return
+    why = early.reason if ending.reason == "early_stopping" else "it was the last step"
+    around.say(f"steerline: training ended after step {ending.step}: {why}")
+    if early.best_step is not None and early.best_value is not None:
+        around.say(f"steerline: step {early.best_step} was the best: {early.spec.metric} {early.best_value:.6g}")
+    if recorder is not None:
+        recorder.tags({"steerline.ended_because": why, "steerline.best_step": str(early.best_step)})
 
 
 def _judge(job: Job, around: Surroundings, recorder: Recorder | None, outcome: Outcome) -> Outcome:
@@ -153,7 +182,7 @@ def _judge(job: Job, around: Surroundings, recorder: Recorder | None, outcome: O
                 untrained = base(job, workers.device)
                 results["base"] = evaluate_model(job, untrained, workers, steered=False, say=around.say)
     if workers.is_first:
-        values = {name: steps[max(steps)] for name, steps in read_history(job.folder).items() if "/loss" in name}
+        values = _followed(job, outcome)
         for name, result in results.items():
             own = name == job.name
             files |= _keep_evaluation(job, result, "evaluation" if own else "evaluation_base", recorder)
@@ -171,6 +200,15 @@ def _judge(job: Job, around: Surroundings, recorder: Recorder | None, outcome: O
         done.save(job.folder)
     workers.barrier()
     return done
+
+
+def _followed(job: Job, outcome: Outcome) -> dict[str, float]:
+    """Losses and accuracies: held-out ones of the best step where there is one, else the last of each."""
+    found = {}
+    for name, steps in read_history(job.folder).items():
+        if "/loss" in name or name.endswith("/accuracy"):
+            found[name] = steps.get(outcome.best_step or max(steps), steps[max(steps)])
+    return found
 
 
 def _keep_evaluation(job: Job, result: EvaluationResult, name: str, recorder: Recorder | None) -> dict[str, str]:
@@ -193,7 +231,8 @@ def _observer(job: Job, num_steps: int, say: Say, recorder: Recorder | None) -> 
         if shown:
             say(format_progress(step, num_steps, shown))
         elif "heldout/loss" in values:
-            say(f"steerline: held-out loss {values['heldout/loss']:.5g} after step {step}")
+            accuracy = f", accuracy {values['heldout/accuracy']:.4f}" if "heldout/accuracy" in values else ""
+            say(f"steerline: held-out loss {values['heldout/loss']:.5g}{accuracy} after step {step}")
 
     return observe
 

@@ -132,7 +132,11 @@ def test_the_export_is_that_of_a_run_that_is_only_as_long_as_the_best_step(
         job = classifier_job(tmp_path / "staged", data, zero__stage=stage)
         outcome = finished(job)
     short = classifier_job(
-        tmp_path / "short", data, training__num_steps=outcome.best_step, training__early_stopping=None
+        tmp_path / "short",
+        data,
+        training__num_steps=outcome.best_step,
+        training__early_stopping=None,
+        zero__stage=stage,
     )
     finished(short)
     found, expected = weights(job), weights(short)
