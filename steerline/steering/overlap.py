@@ -20,7 +20,7 @@ def overlap(A: Tensor, row_scale: Tensor | None, want_grad: bool) -> tuple[Tenso
     With a_i for row i as a vector, sum_k A_ik G_ik = a_i^T A a_i = a_i . (A (A + A^T))_i / 2. The same product is a
     part of the gradient D A (A + A^T) + A^T D A, whose rest is symmetric; d counts as a constant there.
     """
-    product = A @ (A + A.mT)
+    product = A @ _plus_transpose(A)
     diagonal = A.diagonal(dim1=-2, dim2=-1)
     squared = torch.linalg.vector_norm(A, dim=-1).square_()
     value = torch.linalg.vecdot(A, product) / 2 - diagonal * squared
@@ -35,6 +35,15 @@ def overlap(A: Tensor, row_scale: Tensor | None, want_grad: bool) -> tuple[Tenso
     product.addcmul_(A, (scale * diagonal)[..., None], value=-2)
     product.diagonal(dim1=-2, dim2=-1).sub_(scale * squared)
     return value, product
+
+
+def _plus_transpose(A: Tensor) -> Tensor:
+    if A.device.type != "cpu" or A.shape[-1] <= _BLOCK:
+        return A + A.mT
+    total = torch.empty_like(A)
+    for matrix, out in zip(A, total, strict=True):
+        out.copy_(matrix.t())  # torch transposes single matrices block by block, which stacks and sums are denied
+    return total.add_(A)
 
 
 def _add_gram(total: Tensor, scaled: Tensor, A: Tensor) -> None:

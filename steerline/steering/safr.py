@@ -42,12 +42,14 @@ def importance_loss(
     """
     _require_variant(variant, safr_importance.VARIANTS)
     _require_shape("vectors", x, "[B, T, E]", 3)
+    everywhere = mask is None
     mask = _mask(mask, x, x.shape[1])
     if weights is not None and weights.shape != mask.shape:
         raise SteeringError("weights do not fit", got=list(weights.shape), expected=f"[B, T] = {list(mask.shape)}")
-    total = safr_importance.importance_sum(x, mask, weights, variant=variant)
-    valid = torch.ones_like(mask) if variant == "reference" else mask
-    count = valid.sum() if weights is None else torch.where(valid, weights, 0).sum()
+    valid = None if everywhere or variant == "reference" else mask
+    total = safr_importance.vectors_sum(x, valid, weights, variant == "cosine", center=False, early=True)
+    counted = torch.ones_like(mask) if valid is None else valid
+    count = counted.sum() if weights is None else torch.where(counted, weights, 0).sum()
     return total / torch.where(count == 0, 1, count)
 
 
