@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,7 @@ from steerline.models.export import check_manifest
 from steerline.models.quiet import quiet_bars
 
 if TYPE_CHECKING:
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoModelForSequenceClassification,
-        PreTrainedModel,
-        PreTrainedTokenizerBase,
-    )
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PROMPTS = (
     "The capital of France is",
@@ -90,17 +85,14 @@ def verify_logits(
 
     check_manifest(folder)
     with quiet_bars():
-        model = (
-            auto_class(folder)
-            .from_pretrained(
-                folder,
-                dtype=dtype,
-                attn_implementation=attention,
-                use_safetensors=True,
-                trust_remote_code=trust_remote_code,
-            )
-            .to(device)
+        loaded: PreTrainedModel = auto_class(folder).from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
         )
+    model = loaded.to(device)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     reloaded = probe_logits(model, tokenizer, prompts)
     differences = []
@@ -126,7 +118,7 @@ def verify_logits(
     return worst
 
 
-def auto_class(folder: Path) -> type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification]:
+def auto_class(folder: Path) -> Any:
     """The Auto class that loads an export: what kind of model it is stands in its config."""
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 

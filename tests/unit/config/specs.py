@@ -53,7 +53,7 @@ def _make_consistent(data: dict[str, Any]) -> dict[str, Any]:
     for index, task in enumerate(data.get("evaluation", {}).get("tasks", [])):
         task["name"] += str(index)
     training["heldout_every_steps"], training["heldout_every_epochs"] = None, 1
-    if training.get("early_stopping"):
+    if training.get("early_stopping") is not None:
         training["early_stopping"].update(metric="heldout/loss", mode="min")
         data["data"]["heldout"] = [*data["data"].get("heldout", []), *data["data"]["train"]]
     _fit_the_objective(data, is_classifier=data.get("objective", {}).get("kind") == "classification")

@@ -21,6 +21,7 @@ from steerline.models.proof import prove
 from steerline.models.safr_classifier import (
     SafrClassifierConfig,
     SafrClassifierForSequenceClassification,
+    SafrLayer,
     sinusoids,
 )
 from steerline.models.verify import verify_export
@@ -34,10 +35,9 @@ def model(**changes: Any) -> SafrClassifierForSequenceClassification:
     kernel = changes.pop("attention", "eager")
     torch.manual_seed(0)
     config = SafrClassifierConfig(**{**SMALL, **changes})
-    made: SafrClassifierForSequenceClassification = AutoModelForSequenceClassification.from_config(
-        config, attn_implementation=kernel
-    )
-    return made.eval()
+    made = AutoModelForSequenceClassification.from_config(config, attn_implementation=kernel).eval()
+    assert isinstance(made, SafrClassifierForSequenceClassification)
+    return made
 
 
 def ids(*lengths: int) -> tuple[Tensor, Tensor]:
@@ -53,13 +53,19 @@ def by_hand(m: SafrClassifierForSequenceClassification, tokens: Tensor) -> Tenso
     e = body.embedding.tokens.weight[tokens] * 16**0.5
     assert body.embedding.gate is not None
     h = e * body.embedding.gate.log_probabilities(e).exp()[..., 1:] + sinusoids(e.shape[1], 16, like=e)
-    for layer in body.layers:
+    for layer in map(_layer, body.layers):
         a = layer.attention
         q, k, v = (p(h).unflatten(-1, (4, 4)).transpose(1, 2) for p in (a.q_proj, a.k_proj, a.v_proj))
         weights = (q @ k.mT / 2).softmax(-1)
         h = layer.attention_norm(h + a.o_proj((weights @ v).transpose(1, 2).flatten(2)))
         h = layer.ffn_norm(h + layer.ffn_out(torch.relu(layer.ffn_in(h))))
-    return m.classifier(h.mean(1))
+    logits: Tensor = m.classifier(h.mean(1))
+    return logits
+
+
+def _layer(module: Any) -> SafrLayer:
+    assert isinstance(module, SafrLayer)
+    return module
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -95,7 +101,7 @@ def test_positions_are_sines_and_cosines_in_turn() -> None:
 def test_embeddings_start_at_unit_variance_and_linear_layers_as_in_pytorch() -> None:
     m = model(vocab_size=4000)
     assert float(m.encoder.embedding.tokens.weight.detach().std()) == pytest.approx(1, abs=0.02)
-    weight = m.encoder.layers[0].ffn_in.weight.detach()
+    weight = _layer(m.encoder.layers[0]).ffn_in.weight.detach()
     assert float(weight.abs().max()) == pytest.approx(1 / 4, rel=0.05)
 
 
