@@ -1,6 +1,6 @@
 """What SAFR's two strengths change in the paper's classifier: accuracy and every measure over a grid, several seeds.
 
-    python -m benchmarks.safr_grid --seeds 3 --rows 3000 --epochs 3 --output docs
+    python -m benchmarks.safr_grid --seeds 3 --rows 2000 --epochs 3 --output docs
 
 Trains one small classifier for each setting and seed on reviews of IMDB, reads it on held-out reviews, and writes
 `safr_grid.json`, the table of `safr.md` (where that page is in the folder) and figures under `img/`. Runs that the
@@ -241,12 +241,12 @@ def findings(grid: Grid) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="from 2: intervals are over seeds")
-    parser.add_argument("--rows", type=int, default=3000, help="reviews to train on")
+    parser.add_argument("--rows", type=int, default=2000, help="reviews to train on")
     parser.add_argument("--epochs", type=float, default=3)
-    parser.add_argument("--heldout", type=int, default=320, help="reviews to read")
-    parser.add_argument("--length", type=int, default=128, help="words of a review that are read")
+    parser.add_argument("--heldout", type=int, default=256, help="reviews to read")
+    parser.add_argument("--length", type=int, default=96, help="words of a review that are read")
     parser.add_argument("--width", type=int, default=64, help="d_model; the paper has 256")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--strengths", type=float, nargs="+", default=[0, 0.1, 1, 10], help="of both terms")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each; 1 is this process")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="then begin no further run")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from steerline.analysis.safr.measures import interference_attention_correlation
 from steerline.analysis.safr.reading import TokenReading, read_tokens
 from steerline.analysis.safr.summary import MEASURES, summarise
 from steerline.data.batch import Batch, collate
@@ -191,3 +192,10 @@ def test_a_summary_has_every_measure_and_leaves_out_where_it_is_not_defined() ->
 def test_centring_changes_what_is_measured() -> None:
     readings = list(read_tokens(tiny_model("llama"), [batch(*TEXTS)]))
     assert summarise(readings).mean("capacity_block") != summarise(readings, center=True).mean("capacity_block")
+
+
+@pytest.mark.parametrize(("family", "causal"), [("llama", True), ("bert", False)])
+def test_a_causal_models_correlation_is_over_pairs_that_can_attend(family: str, causal: bool) -> None:
+    readings = list(read_tokens(tiny_model(family), [batch(*TEXTS)], layers=[1]))
+    expected = [interference_attention_correlation(r.embed, r.attention[1], causal=causal) for r in readings]
+    assert summarise(readings).mean("interference_attention_correlation") == pytest.approx(np.mean(expected))

@@ -7,6 +7,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from steerline.analysis.safr.reading import read_tokens
+from steerline.analysis.safr.summary import summarise
 from steerline.config.safr import ImportanceSpec, InteractionSpec, VmaskSpec
 from steerline.config.steering import EntropySpec, SteeringSpec
 from steerline.errors import SteeringError
@@ -75,3 +77,15 @@ def test_a_large_model_reads_fewer_rows_and_at_least_one_batch() -> None:
     with torch.device("meta"):
         large.extra = torch.nn.Linear(1 << 17, 1 << 17)
     assert len(affordable(batches, large)) == 1
+
+
+def test_measures_are_of_centred_vectors_where_the_importance_term_is() -> None:
+    found = []
+    for center in (False, True):
+        kept = Kept()
+        steering = SteeringSpec(importance=ImportanceSpec(center=center))
+        draw_safr(kept, steering, "run", HISTORY, {"run": classifier}, tiny_tokenizer(), [batch(*TEXTS)])  # type: ignore[arg-type]
+        found.append(kept.values["safr_measures.json"]["run"]["capacity_block"]["mean"])
+    expected = summarise(read_tokens(classifier(), [batch(*TEXTS)]), center=True).mean("capacity_block")
+    assert found[1] == pytest.approx(expected)
+    assert found[0] != pytest.approx(found[1])
