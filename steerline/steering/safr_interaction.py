@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from steerline.errors import SteeringError
 from steerline.steering.overlap import causal_overlap, overlap
 from steerline.steering.probabilities import Scores, back_to_heads, chunks, kv_heads, probabilities, seen_keys
 from steerline.steering.rows import statistics_dtype
@@ -58,7 +59,14 @@ def interaction_sum(
 
     Returns:
         A scalar, float32 (float64 for float64).
+
+    Raises:
+        SteeringError: the shapes do not fit.
     """
+    _require_heads(query, key, mask)
+    if variant == "masked":
+        span = _span(mask)
+        query, key, mask = query[:, :, span], key[:, :, span], mask[:, span]
     keys = _without_first(mask) if drop_first_token else mask
     queries = torch.ones_like(mask) if variant == "reference" else _with_partner(mask)
     scores = Scores(scaling, causal, softcap, window)
@@ -87,6 +95,10 @@ def hidden_interaction_sum(
     Args:
         hidden: [B, T, E], the tokens' vectors. The other arguments are those of `interaction_sum`.
     """
+    _require_heads(query, key, mask)
+    if variant == "masked":
+        span = _span(mask)
+        hidden, query, key, mask = hidden[:, span], query[:, :, span], key[:, :, span], mask[:, span]
     keys = _without_first(mask) if drop_first_token else mask
     queries = torch.ones_like(mask) if variant == "reference" else mask
     scores = Scores(scaling, causal, softcap, window)
@@ -101,6 +113,22 @@ def attention_sum(attention: Tensor, mask: Tensor | None, variant: Variant, caus
     valid = _with_partner(every if mask is None else mask) if masked else None
     total: Tensor = InteractionFromAttention.apply(attention, valid, causal and masked)  # type: ignore[no-untyped-call]
     return total
+
+
+def _require_heads(query: Tensor, key: Tensor, mask: Tensor) -> None:
+    (B, H, T, D), kv = query.shape, key.shape[1]
+    if key.shape != (B, kv, T, D) or H % max(1, kv) or mask.shape != (B, T):
+        raise SteeringError(
+            "queries, keys and mask do not fit each other",
+            got=f"{list(query.shape)}, {list(key.shape)} and {list(mask.shape)}",
+            expected="[B, H, T, D], [B, Hkv, T, D] with Hkv dividing H, and [B, T]",
+        )
+
+
+def _span(mask: Tensor) -> slice:
+    """The positions between the first and the last that any row uses; the padding around them costs nothing then."""
+    used = mask.any(0).nonzero()
+    return slice(int(used[0]), int(used[-1]) + 1) if used.numel() else slice(0, 0)
 
 
 def _without_first(mask: Tensor) -> Tensor:
