@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from steerline import __version__
+from steerline.models.vmask import GATE_FILE
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ModelCard:
         metrics: numbers to show, e.g. `eval/boolq/accuracy`.
         parents: references this model was derived from, e.g. a checkpoint.
         classes: names of the classes that a classifier tells apart; none for a language model.
+        gate: what became of a VMASK gate that was added for training; none where there was none.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ModelCard:
     metrics: Mapping[str, float] = field(default_factory=dict)
     parents: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+    gate: Literal["saved", "left out"] | None = None
 
     def provenance(self) -> dict[str, Any]:
         """The card as plain data, for `steerline.json`."""
@@ -61,6 +64,7 @@ class ModelCard:
             "parents": list(self.parents),
             "steering": None if self.steering is None else dict(self.steering),
             "classes": None if self.classes is None else list(self.classes),
+            "gate": self.gate,
         }
 
     def markdown(self, *, adapter: bool) -> str:
@@ -72,6 +76,8 @@ class ModelCard:
         if self.steering is not None:
             spec = json.dumps(self.steering, indent=2)
             parts.append(f"## Steering during training\n\n```json\n{spec}\n```\n\n{_STEERING_NOTE}")
+        if self.gate is not None:
+            parts.append(_GATE_NOTES[self.gate])
         if self.metrics:
             rows = [f"| {name} | {value:.4g} |" for name, value in self.metrics.items()]
             parts.append("\n".join(["## Measured", "", "| metric | value |", "|---|---|", *rows]))
@@ -85,6 +91,14 @@ _STEERING_NOTE = (
     "The weights need none of it to be loaded: they are an ordinary model. `steerline.json` records the same spec, so"
     " that it can be attached again for evaluation or serving."
 )
+
+_GATE_NOTES = {
+    "saved": (
+        f"The model was trained with a VMASK gate on its embeddings. `{GATE_FILE}` holds it; without it the model"
+        " computes something else: `steerline.steering.vmask_file.load_gate` puts it back."
+    ),
+    "left out": "A VMASK gate weighed tokens in the training loss. It never touched the model, and is not part of it.",
+}
 
 _LANGUAGE_MODEL = """## Use
 

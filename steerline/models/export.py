@@ -24,6 +24,7 @@ from steerline.errors import ModelError
 from steerline.models.anatomy import transformers_model
 from steerline.models.card import ModelCard
 from steerline.models.quiet import quiet_bars
+from steerline.models.vmask import save_gate
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -62,6 +63,7 @@ def export_model(
     *,
     replace: bool = False,
     dtype: torch.dtype | None = None,
+    gate: Mapping[str, Tensor] | None = None,
 ) -> ExportReport:
     """Write the export. It appears under its name only when complete.
 
@@ -75,6 +77,7 @@ def export_model(
         replace: remove an export that is there already, once the new one is complete.
         dtype: precision of the saved weights; none keeps that of `state_dict`. A run in bf16 with fp32 master weights
             saves bf16: what its forward pass computed with.
+        gate: state dict of a VMASK gate that multiplies the embeddings, saved beside the model.
 
     Raises:
         ModelError: `folder` exists, or the state dict is not this model's.
@@ -97,6 +100,8 @@ def export_model(
         plain = _write_weights(root, adapted, weights, scratch, card.base_model)
         with quiet_bars():
             tokenizer.save_pretrained(scratch)
+        if gate:
+            save_gate(gate, scratch)
         (scratch / PROVENANCE).write_text(json.dumps(card.provenance(), indent=2) + "\n")
         (scratch / "README.md").write_text(card.markdown(adapter=adapted is not None), encoding="utf-8")
         files = _write_manifest(scratch)

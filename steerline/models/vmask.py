@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+GATE_FILE = "vmask.safetensors"
+"""Name of the file beside a model that holds a gate which was added to it."""
 
 
 class VmaskGate(nn.Module):
@@ -47,6 +54,11 @@ class VmaskGate(nn.Module):
         """Log-probabilities of dropping and of keeping each token, [B, T, 2], in float32 or wider."""
         scores = self.scores(torch.tanh(self.hidden(embeddings)))
         return nn.functional.log_softmax(scores if scores.dtype == torch.float64 else scores.float(), dim=-1)
+
+
+def save_gate(weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Write a gate's state dict beside a model: needed where the gate multiplies the embeddings."""
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / GATE_FILE)
 
 
 def _straight_through(log_probabilities: Tensor, noise: Tensor | None, temperature: float) -> Tensor:

@@ -1,24 +1,14 @@
-"""A gate that was added to a model, as a file beside it."""
+"""A gate that was added to a model, back from the file beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file
 
 from steerline.errors import SteeringError
+from steerline.models.vmask import GATE_FILE
 from steerline.steering.attach import Attachment
-
-NAME = "vmask.safetensors"
-
-
-def save_gate(weights: Mapping[str, Tensor], folder: Path) -> Path:
-    """Writes a gate's weights beside a model: needed where the gate multiplies the embeddings (`vmask.apply`)."""
-    path = folder / NAME
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
-    return path
 
 
 def load_gate(attachment: Attachment, folder: Path) -> None:
@@ -27,7 +17,7 @@ def load_gate(attachment: Attachment, folder: Path) -> None:
     Raises:
         SteeringError: the attachment added no gate, or the folder has no file of one.
     """
-    gate, path = attachment.safr.vmask.added, folder / NAME
+    gate, path = attachment.safr.vmask.added, folder / GATE_FILE
     if gate is None or not path.is_file():
         raise SteeringError(
             "there is no gate to load",

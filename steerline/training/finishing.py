@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from steerline.models.load import LoadedModel, load_model
 from steerline.models.sources import describe
 from steerline.models.verify import merge_rounding, probe_logits, verify_logits
 from steerline.steering.attach import attach
+from steerline.steering.vmask_file import load_gate
 from steerline.tracking.recorder import Recorder
 from steerline.training.engine import Engine
 from steerline.training.history import read_history
@@ -52,13 +54,14 @@ def export_and_prove(
     objective = materials.objective
     objective.detach()
     expected = probe_logits(objective.model, materials.tokenizer)
-    weights = engine.state_dict()
+    weights, gate = engine.state_dict(), engine.gate_state_dict()
     model, attention = objective.model, objective.model.config._attn_implementation
     report, error = None, None
     if workers.is_first:
         try:
             about = card(job, materials, step)
-            report = export_model(weights, model, materials.tokenizer, job.export, about, replace=True)
+            kept = gate if about.gate == "saved" else None
+            report = export_model(weights, model, materials.tokenizer, job.export, about, replace=True, gate=kept)
             _prove(job, expected, attention, workers.device)
         except SteerlineError as found:
             error = found
@@ -98,7 +101,14 @@ def card(job: Job, materials: Materials, step: int) -> ModelCard:
         data={"train": materials.train.digest},
         steering=None if steering == SteeringSpec() else steering.model_dump(mode="json"),
         classes=spec.classes,
+        gate=_fate_of_gate(materials, steering),
     )
+
+
+def _fate_of_gate(materials: Materials, steering: SteeringSpec) -> Literal["saved", "left out"] | None:
+    if materials.objective.gate is None or steering.vmask is None:
+        return None
+    return "saved" if steering.vmask.apply == "multiply" else "left out"
 
 
 def exported(job: Job, device: torch.device) -> LoadedModel:
@@ -147,6 +157,8 @@ def evaluate_model(
     with attach(loaded.model, steering, seed=job.spec.seed) as attachment:
         attachment.phase = "eval"
         try:
+            if attachment.safr.vmask.added is not None:
+                load_gate(attachment, job.export)
             result = evaluate(
                 loaded.model,
                 loaded.tokenizer,
@@ -165,11 +177,14 @@ def evaluate_model(
 
 
 def _steering_in_evaluation(job: Job) -> SteeringSpec:
-    boost = job.spec.objective.steering.boost
-    wanted = job.spec.evaluation.steering
+    steering = job.spec.objective.steering
+    boost, wanted = steering.boost, job.spec.evaluation.steering
+    # A gate that multiplies is a part of the model, whatever steers it.
+    vmask = steering.vmask if steering.vmask is not None and steering.vmask.apply == "multiply" else None
     if boost is None or wanted == "off":
-        return SteeringSpec()
-    return SteeringSpec(boost=boost.model_copy(update={"active_in": "both"}) if wanted == "on" else boost)
+        return SteeringSpec(vmask=vmask)
+    boost = boost.model_copy(update={"active_in": "both"}) if wanted == "on" else boost
+    return SteeringSpec(boost=boost, vmask=vmask)
 
 
 def draw(job: Job, recorder: Recorder, results: Mapping[str, EvaluationResult], workers: Workers) -> None:

@@ -18,6 +18,7 @@ from steerline.config.training import ObjectiveSpec
 from steerline.data.batch import IGNORED, Batch, Row, collate
 from steerline.models.lora import add_lora
 from steerline.models.safr_classifier import SafrClassifierConfig
+from steerline.training.job import Outcome
 from steerline.training.normaliser import Normaliser
 from steerline.training.objective import ObjectiveModel
 from steerline.training.workers import Workers
@@ -194,3 +195,14 @@ def test_a_run_with_a_gate_and_balanced_terms_goes_on_exactly(tmp_path: Path) ->
         assert found[name] == pytest.approx(steps, rel=1e-6), name
     state = json.loads((whole.checkpoints / "step-000006" / "state.json").read_text())
     assert set(state["objective_state"]["balance"]) == {"importance", "interaction", "vmask_entropy"}
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("apply", ["multiply", "weight"])
+def test_an_added_gate_is_exported_where_the_model_needs_it(tmp_path: Path, apply: str) -> None:
+    steering = {"importance": {"weights": "vmask"}, "vmask": {"hidden_size": 8, "apply": apply}}
+    job = tiny_job(tmp_path, objective={"steering": steering}, training__num_steps=1)
+    outcome, said = carry_out(job)
+    assert isinstance(outcome, Outcome), said
+    assert (job.export / "vmask.safetensors").is_file() is (apply == "multiply")
+    assert "VMASK gate" in (job.export / "README.md").read_text()

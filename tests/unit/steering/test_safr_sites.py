@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +15,12 @@ from steerline.config.steering import SteeringSpec
 from steerline.data.batch import Batch, collate
 from steerline.errors import SteeringError
 from steerline.models.anatomy import Site, anatomy
-from steerline.models.vmask import VmaskGate
+from steerline.models.vmask import VmaskGate, save_gate
 from steerline.steering import attach
 from steerline.steering.attention_capture import AttentionCall, kernel_user, tap
 from steerline.steering.capture_proof import CaptureProof
 from steerline.steering.safr import importance_loss, interaction_loss
-from steerline.steering.vmask_file import load_gate, save_gate
+from steerline.steering.vmask_file import load_gate
 from steerline.steering.vmask_site import per_sequence
 from tests.law.conftest import packed, sample_rows
 from tests.tiny import tiny_model
@@ -53,7 +54,7 @@ def test_importance_at_the_embedding_is_the_public_loss_of_the_embeddings(varian
 def test_the_reference_interaction_is_that_of_the_whole_rows() -> None:
     model = tiny_model("gpt2", attention="eager")
     attentions = model(**BATCH.model_inputs(model.config), output_attentions=True).attentions
-    expected = sum(float(interaction_loss(A)) for A in attentions)
+    expected = sum(float(interaction_loss(A.detach())) for A in attentions)
     found = terms(SteeringSpec(interaction=InteractionSpec(variant="reference")))["interaction"]
     assert found / BATCH.input_ids.numel() == pytest.approx(expected, rel=1e-5)
 
@@ -133,7 +134,7 @@ def test_a_gate_that_multiplies_changes_the_model_and_one_that_weighs_does_not()
     assert torch.equal(model(BATCH.input_ids).logits, plain)
 
 
-def test_a_saved_gate_gates_alike_when_it_is_loaded(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_saved_gate_gates_alike_when_it_is_loaded(tmp_path: Path) -> None:
     spec = SteeringSpec(vmask=VmaskSpec(apply="multiply", hidden_size=8))
     model = tiny_model("gpt2")
     with attach(model, spec, seed=1) as trained:
