@@ -130,3 +130,20 @@ def test_the_random_state_comes_back(tmp_path: Path) -> None:
     torch.set_rng_state(state)
     assert torch.equal(torch.rand(4), expected)
     assert checkpoint.rng(7) is None
+
+
+def test_the_best_checkpoint_is_kept_however_old(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", 1)
+    for step, best in ((1, 1), (2, 1), (3, 1), (4, 4), (5, 4)):
+        store.save({"step": step}, shards(), WORKERS, best=best)
+    assert store.steps() == [4, 5]
+
+
+def test_a_checkpoint_is_found_by_its_step_or_named_as_missing_or_damaged(tmp_path: Path) -> None:
+    store = saved(tmp_path, 1, 2)
+    assert store.at(1).state["samples_seen"] == 4
+    with pytest.raises(CheckpointError, match="step-000007 cannot be used"):
+        store.at(7)
+    truncate(store.path(2) / "shards" / "shard.pt")
+    with pytest.raises(CheckpointError, match="step-000002 cannot be used"):
+        store.at(2)
