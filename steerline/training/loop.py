@@ -99,6 +99,17 @@ class Ending:
     reason: Literal["last_step", "early_stopping", "asked"]
     early_stopping: EarlyStopping | None = None
 
+    @property
+    def chosen(self) -> int:
+        """The step whose weights are exported: the best one under early stopping, else the last."""
+        best = None if self.early_stopping is None else self.early_stopping.best_step
+        return self.step if best is None else best
+
+    @property
+    def why(self) -> str | None:
+        """Why it ended before the last step, for people; none where held-out data did not end it."""
+        return self.early_stopping.reason if self.early_stopping and self.reason == "early_stopping" else None
+
 
 class Loop:
     """Trains from wherever the engine stands to the last step.

@@ -130,9 +130,7 @@ def _train(job: Job, around: Surroundings, recorder: Recorder | None) -> Outcome
     if ending.reason == "asked":
         return outcome
     _tell(ending, around, recorder)
-    early = ending.early_stopping
-    best = None if early is None else early.best_step
-    chosen = best or ending.step
+    chosen = ending.chosen
     with _shared():
         if chosen != ending.step:
             engine.close()
@@ -150,9 +148,9 @@ def _train(job: Job, around: Surroundings, recorder: Recorder | None) -> Outcome
     return replace(
         outcome,
         state="finished",
-        files=outcome.files | {"checkpoint": str(store.path(chosen)), "export": str(job.export)},
-        best_step=best,
-        ended_because=early.reason if early is not None and ending.reason == "early_stopping" else None,
+        files={"checkpoint": str(store.path(chosen)), "export": str(job.export)},
+        best_step=None if ending.early_stopping is None else ending.early_stopping.best_step,
+        ended_because=ending.why,
     )
 
 
@@ -161,7 +159,7 @@ def _tell(ending: Ending, around: Surroundings, recorder: Recorder | None) -> No
     early = ending.early_stopping
     if early is None or not around.workers.is_first:
         return
-    why = early.reason if ending.reason == "early_stopping" else "it was the last step"
+    why = ending.why or "it was the last step"
     around.say(f"steerline: training ended after step {ending.step}: {why}")
     if early.best_step is not None and early.best_value is not None:
         around.say(f"steerline: step {early.best_step} was the best: {early.spec.metric} {early.best_value:.6g}")
@@ -189,7 +187,7 @@ def _judge(job: Job, around: Surroundings, recorder: Recorder | None, outcome: O
             found = metrics(result, prefix="eval" if own else "eval_base")
             values |= found
             if recorder is not None:
-                recorder.metrics(found, outcome.step)
+                recorder.metrics(found, outcome.best_step or outcome.step)
         if recorder is not None:
             draw(job, recorder, results, workers)
     values, files = workers.from_first((values, files))
@@ -203,7 +201,7 @@ def _judge(job: Job, around: Surroundings, recorder: Recorder | None, outcome: O
 
 
 def _followed(job: Job, outcome: Outcome) -> dict[str, float]:
-    """Losses and accuracies: held-out ones of the best step where there is one, else the last of each."""
+    """Losses and accuracies at the best step where there is one, else the last of each."""
     found = {}
     for name, steps in read_history(job.folder).items():
         if "/loss" in name or name.endswith("/accuracy"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from steerline.evaluation.results import EvaluationResult
 from steerline.models.load import load_model
 from steerline.orchestration.stack import Stack
 from steerline.training.checkpoint import CheckpointStore
+from steerline.training.early_stopping import EarlyStopping
 from steerline.training.history import read_history
 from steerline.training.job import Job, Outcome
 
@@ -24,6 +27,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.packaged]
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "jobs" / "configs" / "safr_imdb_packaged.yaml"
+PATIENCE_S = 240.0
 SHORTER = {
     "data.train.0.limit": 320,
     "data.heldout.0.limit": 64,
@@ -39,21 +43,30 @@ SHORTER = {
 }
 
 
-def run(folder: Path, stack: Stack, **changes: object) -> tuple[Job, str]:
-    settings = [f"--set={key}={value}" for key, value in {**SHORTER, **changes}.items()]
-    settings.append(f"--set=cluster.storage_path={folder}")
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.finetune", str(CONFIG), *settings],
+def start(folder: Path, stack: Stack, **changes: object) -> tuple[Job, subprocess.Popen[str]]:
+    settings = [f"{key}={value}" for key, value in {**SHORTER, **changes}.items()]
+    settings.append(f"cluster.storage_path={folder}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.finetune", str(CONFIG), *(f"--set={setting}" for setting in settings)],
         cwd=ROOT,
         env={**os.environ, **stack.environment()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
-        check=False,
     )
-    assert done.returncode == 0, done.stdout
-    return Job.of(load(CONFIG, [setting.removeprefix("--set=") for setting in settings]).spec), done.stdout
+    return Job.of(load(CONFIG, settings).spec), process
+
+
+def run(folder: Path, stack: Stack, **changes: object) -> tuple[Job, str]:
+    job, process = start(folder, stack, **changes)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, output
+    return job, output
+
+
+def trained_looks(job: Job) -> dict[int, float]:
+    looks = read_history(job.folder).get("heldout/accuracy", {})
+    return {step: value for step, value in looks.items() if step > 0}
 
 
 def test_the_packaged_config_trains_stops_early_exports_its_best_and_is_judged(stack: Stack, tmp_path: Path) -> None:
@@ -64,7 +77,7 @@ def test_the_packaged_config_trains_stops_early_exports_its_best_and_is_judged(s
     history = read_history(job.folder)
     for name in ("train/importance", "train/interaction", "train/accuracy", "heldout/accuracy", "train/loss_ce"):
         assert name in history, sorted(history)
-    looks = {step: value for step, value in history["heldout/accuracy"].items() if step > 0}
+    looks = trained_looks(job)
     assert outcome.best_step == min(step for step, value in looks.items() if value == max(looks.values()))
     assert outcome.step in CheckpointStore(job.checkpoints).steps()
     assert outcome.best_step in CheckpointStore(job.checkpoints).steps()
@@ -76,6 +89,29 @@ def test_the_packaged_config_trains_stops_early_exports_its_best_and_is_judged(s
     loaded = load_model(ModelSpec(source=source), classes=("negative", "positive"))
     assert loaded.model.config.model_type == "safr_classifier"
     assert loaded.tokenizer.pad_token_id == 0
+
+
+def test_a_run_that_goes_on_with_fewer_workers_keeps_its_count_and_its_best(stack: Stack, tmp_path: Path) -> None:
+    halves = {"training.micro_batch_size": 16, "cluster.cpus_per_worker": 1, "zero.stage": 2}
+    job, process = start(tmp_path, stack, **halves, **{"cluster.num_workers": 2})
+    deadline = time.monotonic() + PATIENCE_S
+    while len(trained_looks(job)) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130, output
+    same, _ = run(tmp_path, stack, **halves, **{"cluster.num_workers": 1})
+    assert same.folder == job.folder
+    outcome = Outcome.load(job.folder)
+    assert outcome is not None
+    wanted = job.spec.training.early_stopping
+    assert wanted is not None
+    count = EarlyStopping(wanted)
+    for step, value in trained_looks(job).items():
+        assert not count.has_ended
+        count = count.after(step, {"heldout/accuracy": value})
+    assert outcome.best_step == count.best_step
+    assert count.has_ended or outcome.step == outcome.num_steps
 
 
 @pytest.mark.parametrize("name", ["imdb-train", "imdb-dev", "imdb-test"])
