@@ -161,6 +161,15 @@ def test_lora_trains_under_the_terms_of_the_model_it_wraps(family: str) -> None:
     assert any(name.startswith("gate.") for name in grads)
 
 
+def test_a_gate_that_only_weighs_trains_without_changing_the_model_bit_for_bit() -> None:
+    gate = SteeringSpec(vmask=VmaskSpec(hidden_size=16, entropy_strength=1))
+    _, plain = one_step(ObjectiveModel(tiny_model("gpt2"), ObjectiveSpec()), split(ROWS, 4))
+    _, gated = one_step(ObjectiveModel(tiny_model("gpt2"), ObjectiveSpec(steering=gate)), split(ROWS, 4))
+    assert all(torch.equal(gated.pop(name), grad) for name, grad in plain.items())
+    assert gated
+    assert all(name.startswith("gate.") for name in gated)
+
+
 @pytest.mark.parametrize("name", ["importance", "interaction"])
 def test_evaluation_measures_the_terms_but_does_not_add_them(name: str) -> None:
     module = ObjectiveModel(tiny_model("gpt2"), ObjectiveSpec(steering=SAFR), seed=1).eval()

@@ -86,7 +86,7 @@ def _attention(scene: Scene, steering: SteeringSpec) -> Iterator[Finding]:
         return
     config = facts.config
     try:
-        _tap_without_weights(config, scene.spec.model.attention, steering)
+        _tap_without_weights(config, steering)
     except (AnatomyError, SteeringError) as error:
         yield failure(
             error.what,
@@ -97,7 +97,7 @@ def _attention(scene: Scene, steering: SteeringSpec) -> Iterator[Finding]:
         )
 
 
-def _tap_without_weights(config: dict[str, object], kernel: str, steering: SteeringSpec) -> None:
+def _tap_without_weights(config: dict[str, object], steering: SteeringSpec) -> None:
     """Attach the interaction term to the architecture, whose weights take no memory."""
     import torch
     from transformers import CONFIG_MAPPING, AutoModel
@@ -107,9 +107,14 @@ def _tap_without_weights(config: dict[str, object], kernel: str, steering: Steer
     kind = str(config["model_type"])
     if kind not in CONFIG_MAPPING:
         return
-    own = CONFIG_MAPPING[kind](**{name: value for name, value in config.items() if name != "model_type"})
-    with torch.device("meta"):
-        model = AutoModel.from_config(own, attn_implementation=kernel)
+    try:
+        own = CONFIG_MAPPING[kind](**{name: value for name, value in config.items() if name != "model_type"})
+        with torch.device("meta"):
+            # The kernel that every architecture has; which one is chosen does not change what can be captured.
+            model = AutoModel.from_config(own, attn_implementation="eager")
+    except (TypeError, ValueError):
+        # A config that makes no model is not this check's to report: loading says what is wrong with it.
+        return
     attach(model, SteeringSpec(interaction=steering.interaction)).detach()
 
 

@@ -43,6 +43,18 @@ def test_terms_that_fit_pass(tmp_path: Path, part: str) -> None:
     assert find("safr", job(tmp_path, f"{STEERING}.{part}")) == []
 
 
+def test_an_architecture_whose_attention_cannot_be_captured_is_found(tmp_path: Path) -> None:
+    spec = job(
+        tmp_path,
+        "model.source.architecture=gptj",
+        "model.source.overrides={n_layer: 2}",
+        f"{STEERING}.interaction.strength=1",
+    )
+    (finding,) = find("safr", spec)
+    assert finding.fatal
+    assert "layer 0 of gptj" in str(finding.problem)
+
+
 def test_layers_beyond_the_model_are_found_for_every_mechanism(tmp_path: Path) -> None:
     for name in ("importance", "interaction"):
         spec = job(tmp_path, f"{STEERING}.importance.site=block_out", f"{STEERING}.{name}.layers=[1, 9]")
