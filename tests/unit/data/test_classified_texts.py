@@ -58,6 +58,7 @@ def test_cutting_a_text_keeps_its_class() -> None:
     (text,) = tokenize_all([example("one two three four", 1)], words(), "answer")
     cut = text.truncated(2)
     assert cut.input_ids.tolist() == text.input_ids[:2].tolist()
+    assert (cut.num_targets, cut.label) == (1, 1)
     assert collate([(cut,)], 0, 1).labels.tolist() == [[IGNORED, 1]]
 
 
