@@ -39,8 +39,8 @@ def evaluate(
     """Evaluate items `rank`, `rank + world_size`, ... of every task; `merge` joins the workers' results.
 
     Steering is the caller's: whatever is attached to the model acts, and `spec.steering` is only recorded. The model
-    is in eval mode meanwhile and as it was afterwards. Texts to classify are cut to `max_length` tokens, as they were in
-    training.
+    is in eval mode meanwhile and as it was afterwards. Texts to classify are cut to `max_length` tokens, as in training
+    they were.
 
     Raises:
         EvaluationError: no task, a task named like a group, no items, or an item the model or the method cannot take.
