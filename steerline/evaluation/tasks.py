@@ -46,7 +46,8 @@ def evaluate(
         EvaluationError: no task, a task named like a group, no items, or an item the model or the method cannot take.
         DataError: a task's data set cannot be read.
     """
-    _check_names(spec.tasks)
+    if not spec.tasks:
+        raise EvaluationError("there is nothing to evaluate", where="evaluation.tasks", fix="list at least one task")
     if not 0 <= rank < world_size:
         raise EvaluationError("impossible rank", got=f"rank {rank} of {world_size}", expected=f"0 to {world_size - 1}")
     report = on_progress or _silent
@@ -70,21 +71,6 @@ def evaluate(
 
 def _silent(_task: str, _done: int, _total: int) -> None:
     """The progress of a caller who did not ask for it."""
-
-
-def _check_names(tasks: Sequence[TaskEvaluation]) -> None:
-    names = [task.name for task in tasks]
-    if not names:
-        raise EvaluationError("there is nothing to evaluate", where="evaluation.tasks", fix="list at least one task")
-    taken = sorted({task.group for task in tasks} & set(names))
-    if taken:
-        raise EvaluationError(
-            "a task has the name of a group, so their metrics would overwrite each other",
-            where="evaluation.tasks",
-            got=", ".join(taken),
-            expected="a name of its own",
-            fix="rename the task",
-        )
 
 
 def evaluate_task(

@@ -133,8 +133,6 @@ def test_impossible_evaluations_are_refused(boolq: dict[str, Any], qa: dict[str,
     model = tiny_model("llama")
     with pytest.raises(EvaluationError, match="nothing to evaluate"):
         evaluate(model, TOKENIZER, spec())
-    with pytest.raises(EvaluationError, match="name of a group"):
-        evaluate(model, TOKENIZER, spec({"name": "id", "dataset": boolq}))
     with pytest.raises(EvaluationError, match="needs a prompt, choices"):
         evaluate(model, TOKENIZER, spec({"name": "qa", "dataset": qa}))
     with pytest.raises(EvaluationError, match="impossible rank"):
