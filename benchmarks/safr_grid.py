@@ -58,6 +58,14 @@ COLUMNS = {
     "deletion_by_importance": "deletion by importance",
     "deletion_by_interaction": "deletion by interaction",
 }
+DRAWN = (
+    "accuracy",
+    "importance",
+    "interference_gap",
+    "interference_attention_correlation",
+    "capacity_block",
+    "deletion_by_importance",
+)
 Curves = dict[str, list[tuple[int, float]]]
 
 
@@ -220,7 +228,9 @@ def save_figures(folder: Path, grid: Grid, settings: Settings, shown: Cell) -> N
     found = {label: portrait_of(cell, 0, settings) for label, cell in labels.items()}
     figures = portrait_figures({label: portrait for label, (portrait, _) in found.items()}, materials(settings)[0])
     figures["terms"] = term_figure({label: curves for label, (_, curves) in found.items()})
-    figures["grid"] = grid_figure(grid, COLUMNS, heading="SAFR's strengths in the paper's classifier")
+    figures["grid"] = grid_figure(
+        grid, {name: COLUMNS[name] for name in DRAWN}, heading="SAFR's strengths in the paper's classifier"
+    )
     for name, figure in figures.items():
         (folder / f"safr-{name}.png").write_bytes(style.png(figure))
 
@@ -230,11 +240,11 @@ def findings(grid: Grid) -> str:
     lines = [markdown_table(grid, COLUMNS), ""]
     found = changed(grid, COLUMNS)
     lines.append(
-        f"{len(grid.seeds)} seeds; 95 % t intervals over seeds. Bold: the paired difference from strengths (0, 0) has "
+        f"- {len(grid.seeds)} seeds; 95 % t intervals over seeds. Bold: the paired difference from strengths (0, 0) has "
         f"a Holm-corrected p below 0.05 ({len(found)} of {len(COLUMNS) * (len(grid.cells) - 1)} comparisons)."
     )
-    lines.append(f"Settings: `{json.dumps(grid.settings['model'])}`.")
-    lines.append(f"Machine: {grid.settings['machine']}. Versions: {grid.settings['versions']}.")
+    lines.append(f"- Settings: `{json.dumps(grid.settings['model'])}`.")
+    lines.append(f"- Machine: {grid.settings['machine']}. Versions: {grid.settings['versions']}.")
     return "\n".join(lines)
 
 

@@ -31,7 +31,7 @@ def grid_figure(grid: Grid, measures: Mapping[str, str], *, heading: str = "SAFR
     lines = -(-len(measures) // columns)
     rows, places = strengths(grid)
     figure = style.new_figure(
-        1.2 + (1.0 + 0.75 * max(3, len(places))) * columns, 1.1 + (0.9 + 0.6 * max(2, len(rows))) * lines
+        1.2 + (0.9 + 0.62 * max(3, len(places))) * columns, 1.1 + (0.8 + 0.46 * max(2, len(rows))) * lines
     )
     style.heading(
         figure,
