@@ -240,8 +240,8 @@ def findings(grid: Grid) -> str:
     lines = [markdown_table(grid, COLUMNS), ""]
     found = changed(grid, COLUMNS)
     lines.append(
-        f"- {len(grid.seeds)} seeds; 95 % t intervals over seeds. Bold: the paired difference from strengths (0, 0) has "
-        f"a Holm-corrected p below 0.05 ({len(found)} of {len(COLUMNS) * (len(grid.cells) - 1)} comparisons)."
+        f"- {len(grid.seeds)} seeds; 95 % t intervals over seeds. Bold: the paired difference from strengths (0, 0) "
+        f"has a Holm-corrected p below 0.05 ({len(found)} of {len(COLUMNS) * (len(grid.cells) - 1)} comparisons)."
     )
     lines.append(f"- Settings: `{json.dumps(grid.settings['model'])}`.")
     lines.append(f"- Machine: {grid.settings['machine']}. Versions: {grid.settings['versions']}.")
