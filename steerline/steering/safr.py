@@ -49,7 +49,7 @@ def importance_loss(
     valid = None if everywhere or variant == "reference" else mask
     total = safr_importance.vectors_sum(x, valid, weights, variant == "cosine", center=False, early=True)
     counted = torch.ones_like(mask) if valid is None else valid
-    count = counted.sum() if weights is None else torch.where(counted, weights, 0).sum()
+    count = counted.sum() if weights is None else torch.where(counted, weights.to(total.dtype), 0).sum()
     return total / torch.where(count == 0, 1, count)
 
 

@@ -201,6 +201,7 @@ class HiddenInteraction(torch.autograd.Function):
     ) -> Tensor:
         H, T = query.shape[1:3]
         dtype = statistics_dtype(query)
+        wants_grad = any(ctx.needs_input_grad[:3])
         share = 1 / max(1, T - 1) if variant == "reference" else 1.0
         vectors = hidden.to(dtype)
         length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
@@ -220,6 +221,8 @@ class HiddenInteraction(torch.autograd.Function):
             distance.diagonal(dim1=-2, dim2=-1).zero_()
             mean = p.A.view(shape).sum(1) / H
             total += (mean * distance).sum()
+            if not wants_grad:
+                continue
             slope = cosine.sign_().mul_(mean).mul_(-share)
             slope.diagonal(dim1=-2, dim2=-1).zero_()
             grad_unit[chunk.batch] += (slope + slope.mT) @ z
@@ -227,6 +230,8 @@ class HiddenInteraction(torch.autograd.Function):
             by_query, by_key = back_to_heads(p, spread, scores.scaling / H)
             part.copy_(by_query.view(part.shape))
             grad_key[chunk.batch].index_add_(1, kv_heads(query, key, chunk), by_key.view(part.shape))
+        if not wants_grad:
+            return total
         grad_hidden = (grad_unit - unit * torch.linalg.vecdot(unit, grad_unit).unsqueeze(-1)) / length
         grad_hidden.masked_fill_((unit == 0).all(-1, keepdim=True), 0)
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_query.to(query.dtype), grad_key.to(key.dtype))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from steerline.errors import SteeringError
 from steerline.steering.rows import statistics_dtype
 
 Loss = Callable[..., Tensor]
@@ -73,6 +74,12 @@ class _FromKept(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kept, ctx.gradients = ctx.gradients, None
+        if kept is None:
+            raise SteeringError(
+                "the gradient of a side loss was handed out already",
+                got="a second backward pass through the same forward pass",
+                fix="run the forward pass again",
+            )
         return None, *(None if gradient is None else gradient * grads[0] for gradient in kept)
 
 
@@ -93,6 +100,10 @@ def from_saved(loss: Loss | None, x: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def from_kept(loss: Loss, *activations: Tensor) -> Tensor:
-    """`loss(*activations)`, computed once. A gradient the size of each activation waits for the backward pass."""
+    """`loss(*activations)`, computed once. A gradient the size of each activation waits for the backward pass.
+
+    Raises:
+        SteeringError: in a second backward pass through the same graph.
+    """
     total: Tensor = _FromKept.apply(loss, *activations)  # type: ignore[no-untyped-call]
     return total

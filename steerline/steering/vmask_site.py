@@ -51,6 +51,8 @@ class VmaskSite:
         self.scores: Tensor | None = None
         """[B, T, 2] before the softmax, of the same pass."""
         self._watching = False
+        # Losses are balanced before the first step, at its temperature.
+        self.start_step(0, None)
         if self.gate is not None:
             self._handles += [
                 self.gate.register_forward_pre_hook(self._bring_noise, with_kwargs=True),

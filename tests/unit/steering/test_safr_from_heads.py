@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steerline.errors import SteeringError
-from steerline.steering import interaction_loss, probabilities
+from steerline.steering import interaction_loss, probabilities, safr_interaction
 from steerline.steering.safr_interaction import hidden_interaction_sum, interaction_sum
 from tests.unit.steering.safr_formulas import attention_of
 
@@ -143,6 +143,17 @@ def test_a_later_token_does_not_move_the_causal_rows_before_it() -> None:
         before = interaction_sum(query[:, :, :end], key[:, :, :end], mask, scaling=0.7, causal=True)
         after = interaction_sum(*(x[:, :, :end] for x in changed), mask, scaling=0.7, causal=True)
         assert torch.equal(before, after) is same
+
+
+def test_without_a_gradient_only_the_value_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key = heads()
+    hidden = torch.randn(4, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    rest: dict[str, Any] = {"scaling": 0.7, "causal": False}
+    expected = interaction_sum(query, key, MASK, **rest), hidden_interaction_sum(hidden, query, key, MASK, **rest)
+    monkeypatch.delattr(safr_interaction, "back_to_heads")
+    query, key = query.detach(), key.detach()
+    found = interaction_sum(query, key, MASK, **rest), hidden_interaction_sum(hidden, query, key, MASK, **rest)
+    assert found == expected
 
 
 def test_nothing_of_size_t_by_t_waits_for_the_backward_pass() -> None:

@@ -174,6 +174,11 @@ def test_bfloat16_is_summed_in_float32() -> None:
     assert torch.equal(x.grad, wide.grad.bfloat16())
 
 
+def test_bfloat16_weights_are_added_up_in_float32() -> None:
+    x, weights = vectors(2, 50, 8, dtype=torch.float32), vectors(2, 50, seed=1, dtype=torch.bfloat16).abs()
+    assert torch.equal(importance_loss(x, None, weights), importance_loss(x, None, weights.float()))
+
+
 def test_the_backward_pass_can_be_repeated_and_scales() -> None:
     x = vectors(2, 6, 5).requires_grad_()
     loss = importance_loss(x)

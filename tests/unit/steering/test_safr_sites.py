@@ -104,6 +104,7 @@ def test_a_gate_of_the_models_own_is_kept() -> None:
     model.transformer.own = VmaskGate(32, 8)
     with attach(model, SteeringSpec(vmask=VmaskSpec(temperature=2.0, final_temperature=0.5))) as attachment:
         assert attachment.safr.vmask.added is None
+        assert model.transformer.own.temperature == 2.0  # losses are balanced before the first step
         temperatures = []
         for step in (0, 2, 4):
             attachment.start_step(step, num_steps=5)
@@ -233,6 +234,19 @@ def test_a_second_forward_pass_in_one_recording_is_refused() -> None:
         model(**BATCH.model_inputs(model.config))
         with pytest.raises(SteeringError, match="a second one came"):
             model(**BATCH.model_inputs(model.config))
+
+
+def test_a_second_backward_pass_through_attention_is_refused() -> None:
+    model = tiny_model("gpt2")
+    with (
+        attach(model, SteeringSpec(interaction=InteractionSpec())) as attachment,
+        attachment.safr.recording(BATCH, train=True) as recording,
+    ):
+        model(**BATCH.model_inputs(model.config))
+    total = recording.terms()["interaction"].sum
+    total.backward(retain_graph=True)
+    with pytest.raises(SteeringError, match="handed out already"):
+        total.backward()
 
 
 def test_a_row_of_padding_alone_and_a_single_token_give_0() -> None:
