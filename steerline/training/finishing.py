@@ -7,10 +7,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from steerline.analysis.infosteer.comparison_figure import comparison_figure
 from steerline.analysis.infosteer.distribution_figure import distribution_figure
 from steerline.analysis.infosteer.entropy_figure import entropy_figure
+from steerline.analysis.infosteer.histogram import KeyHistogram
 from steerline.analysis.infosteer.history import EntropyHistory
 from steerline.analysis.infosteer.keys import measure_keys
 from steerline.analysis.infosteer.loss_figure import loss_figure
@@ -21,6 +23,7 @@ from steerline.data.dataset import build
 from steerline.errors import SteerlineError
 from steerline.evaluation.results import EvaluationResult, merge
 from steerline.evaluation.tasks import evaluate
+from steerline.models.anatomy import anatomy
 from steerline.models.card import ModelCard
 from steerline.models.export import ExportReport, export_model
 from steerline.models.facts import model_facts
@@ -154,7 +157,8 @@ def evaluate_model(
             said[task] = tenth
             say(f"steerline: evaluating {task} {done}/{total}")
 
-    with attach(loaded.model, steering, seed=job.spec.seed) as attachment:
+    sites = anatomy(loaded.model, job.spec.model.sites)
+    with attach(loaded.model, steering, anatomy=sites, seed=job.spec.seed) as attachment:
         attachment.phase = "eval"
         try:
             if attachment.safr.vmask.added is not None:
@@ -227,6 +231,10 @@ def _heldout_batches(job: Job, trained: LoadedModel, workers: Workers) -> list[B
 def _draw_keys(job: Job, recorder: Recorder, workers: Workers) -> None:
     trained = exported(job, workers.device)
     batches = _heldout_batches(job, trained, workers)
-    after = measure_keys(trained.model, batches).histogram
-    before = measure_keys(base(job, workers.device).model, batches).histogram
+
+    def histogram(model: PreTrainedModel) -> KeyHistogram:
+        return measure_keys(model, batches, sites=anatomy(model, job.spec.model.sites)).histogram
+
+    after = histogram(trained.model)
+    before = histogram(base(job, workers.device).model)
     recorder.figure(distribution_figure(before, {job.name: after}), "figures/key_shift.png")

@@ -83,7 +83,8 @@ def _portrait(
     found = anatomy(model, sites)
     center = steering.importance is not None and steering.importance.center
     layers = None if steering.interaction is None else select_layers(steering.interaction.layers, found.num_layers)
-    return portray(model, batches, layers=layers, center=center, shares=_SHARES, draws=_DRAWS, seed=seed, sites=found)
+    read = affordable(batches, model)
+    return portray(model, read, layers=layers, center=center, shares=_SHARES, draws=_DRAWS, seed=seed, sites=found)
 
 
 def affordable(batches: Sequence[Batch], model: PreTrainedModel) -> Sequence[Batch]:
@@ -106,5 +107,5 @@ def _measures(portrait: Portrait) -> dict[str, object]:
     if portrait.curves is not None:
         found["accuracy"] = float(portrait.curves.intact.mean())
         for score in ("importance", "interaction"):
-            found[f"deletion_by_{score}_beyond_random"] = portrait.curves.drop_beyond_random(score)
+            found[f"deletion_by_{score}"] = portrait.curves.drop_beyond_random(score)
     return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from steerline.errors import NonFiniteLossError, SteerlineError
+from steerline.errors import AnatomyError, EvaluationError, NonFiniteLossError, SteerlineError
 from steerline.evaluation.report import markdown, metrics
 from steerline.evaluation.results import EvaluationResult
 from steerline.progress import format_progress
@@ -189,7 +189,7 @@ def _judge(job: Job, around: Surroundings, recorder: Recorder | None, outcome: O
             if recorder is not None:
                 recorder.metrics(found, outcome.best_step or outcome.step)
         if recorder is not None:
-            draw(job, recorder, results, workers)
+            _draw(job, around, recorder, results)
     values, files = workers.from_first((values, files))
     done = replace(
         outcome, metrics=values, files=outcome.files | files, evaluated_as=evaluation_config(job.spec), error=None
@@ -198,6 +198,15 @@ def _judge(job: Job, around: Surroundings, recorder: Recorder | None, outcome: O
         done.save(job.folder)
     workers.barrier()
     return done
+
+
+def _draw(job: Job, around: Surroundings, recorder: Recorder, results: Mapping[str, EvaluationResult]) -> None:
+    """The figures. A model that cannot be read for them is trained and judged all the same: this is said, and kept."""
+    try:
+        draw(job, recorder, results, around.workers)
+    except (AnatomyError, EvaluationError) as error:
+        around.say(f"steerline: not every figure could be drawn: {error}")
+        recorder.text(str(error), "figures/not_drawn.txt")
 
 
 def _followed(job: Job, outcome: Outcome) -> dict[str, float]:

@@ -135,7 +135,7 @@ def _chosen_layers(sites: Anatomy, layers: Sequence[int] | None) -> tuple[int, .
 
 @dataclass
 class _Caught:
-    """Activations of one batch: [B, T, width], and attention [B, H, T, T]."""
+    """Activations of one batch: [B, T, width], and attention [B, T, T], mean over heads."""
 
     gate: Tensor | None = None
     gradient_x_input: Tensor | None = None
@@ -172,7 +172,7 @@ class _Caught:
             keys=pick("ffn_keys"),
             blocks=pick("block_out"),
             attention={
-                layer: tensor[row].mean(0).cpu()[places][:, places].double().numpy()
+                layer: tensor[row].cpu()[places][:, places].double().numpy()
                 for (kind, layer), tensor in self.at.items()
                 if kind == "attention" and layer is not None
             },
@@ -257,7 +257,8 @@ class _Reader:
                     expected="[B, H, T, T] as the second output of the layer's attention, under the eager kernel",
                     fix="name the site in `model.sites.attention`, or read other layers",
                 )
-            self._caught.at["attention", site.layer] = probabilities.detach()
+            # Several layers of all heads would take far more memory than the model.
+            self._caught.at["attention", site.layer] = probabilities.detach().mean(1)
 
         return catch
 

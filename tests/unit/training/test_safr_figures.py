@@ -12,6 +12,7 @@ from steerline.analysis.safr.summary import summarise
 from steerline.config.safr import ImportanceSpec, InteractionSpec, VmaskSpec
 from steerline.config.steering import EntropySpec, SteeringSpec
 from steerline.errors import SteeringError
+from steerline.training import safr_figures
 from steerline.training.safr_figures import affordable, draw_safr, has_safr
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.unit.analysis.test_safr_reading import as_rows_of_a_class, batch, classifier
@@ -56,6 +57,7 @@ def test_every_figure_and_measure_is_recorded_for_each_kind_of_model(family: str
     assert measures["base"] == measures["run"]  # the same weights twice
     assert measures["run"]["importance_from"] == ("vmask" if family == "classifier" else "gradient_x_input")
     assert measures["run"]["capacity_ffn"]["mean"] > 0
+    assert {"deletion_by_importance", "deletion_by_interaction"} <= measures["run"].keys()
 
 
 def test_without_held_out_rows_the_loss_terms_alone_are_drawn() -> None:
@@ -77,6 +79,17 @@ def test_a_large_model_reads_fewer_rows_and_at_least_one_batch() -> None:
     with torch.device("meta"):
         large.extra = torch.nn.Linear(1 << 17, 1 << 17)
     assert len(affordable(batches, large)) == 1
+
+
+@pytest.mark.parametrize("budget", [1.0, 1e13])
+def test_figures_are_of_the_rows_that_the_model_can_afford(budget: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(safr_figures._BUDGET, "cpu", budget)
+    found = []
+    for batches in ([batch(TEXTS[0])], [batch(TEXTS[0]), batch(TEXTS[1])]):
+        kept = Kept()
+        draw_safr(kept, SteeringSpec(vmask=VmaskSpec()), "run", HISTORY, {"run": classifier}, tiny_tokenizer(), batches)  # type: ignore[arg-type]
+        found.append(kept.values["safr_measures.json"]["run"]["capacity_block"]["mean"])
+    assert (found[0] == found[1]) is (budget == 1.0)
 
 
 def test_measures_are_of_centred_vectors_where_the_importance_term_is() -> None:
