@@ -242,7 +242,14 @@ def test_a_metric_that_is_not_measured_fails_before_the_first_step(data: Path, t
     ],
     ids=["bert", "llama"],
 )
-def test_other_encoders_and_decoders_become_classifiers(data: Path, tmp_path: Path, source: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "steering",
+    [{}, {"importance": {"site": "block_out"}, "interaction": {"form": "hidden"}}],
+    ids=["plain", "SAFR"],
+)
+def test_other_encoders_and_decoders_become_classifiers(
+    data: Path, tmp_path: Path, source: dict[str, Any], steering: dict[str, Any]
+) -> None:
     job = classifier_job(
         tmp_path,
         data,
@@ -250,8 +257,11 @@ def test_other_encoders_and_decoders_become_classifiers(data: Path, tmp_path: Pa
         data__max_length_tokens=64,
         training__num_steps=4,
         training__early_stopping=None,
+        objective={"kind": "classification", "steering": steering},
     )
     outcome = finished(job)
+    terms = {name.partition("/")[2] for name in read_history(job.folder) if name.startswith("train/")}
+    assert terms >= set(steering)
     assert outcome.best_step is None
     assert outcome.step == 4
     assert set(outcome.metrics) >= {"train/accuracy", "heldout/accuracy", "eval/films/accuracy"}

@@ -18,6 +18,7 @@ def safr(scene: Scene) -> Iterator[Finding]:
     yield from _packing(scene, steering)
     yield from _attention(scene, steering)
     yield from _balance(scene, steering)
+    yield from _frozen(scene, steering)
     importance = steering.importance
     if importance is not None and importance.site == "embed" and importance.layers != "all":
         yield warning(
@@ -132,4 +133,17 @@ def _balance(scene: Scene, steering: SteeringSpec) -> Iterator[Finding]:
             path="objective.balance",
             got="ZeRO stage 3 on GPUs, or with parameters offloaded",
             fix="set `zero.stage: 2`; or find the constants in such a run and multiply the strengths by them",
+        )
+
+
+def _frozen(scene: Scene, steering: SteeringSpec) -> Iterator[Finding]:
+    importance, vmask = steering.importance, steering.vmask
+    if scene.spec.model.lora is None or importance is None or not importance.strength or importance.site != "embed":
+        return
+    if importance.weights != "vmask" and (vmask is None or vmask.apply == "weight"):
+        yield warning(
+            "the importance term moves nothing: adapters leave the embeddings as they are",
+            path="objective.steering.importance.site",
+            got="embed, with model.lora",
+            fix="set `importance.site: block_out` or `ffn_keys`",
         )

@@ -19,6 +19,7 @@ STEERING = "objective.steering"
         ([f"{STEERING}.interaction.variant=reference", "data.packing=true"], "interaction.variant", True),
         ([f"{STEERING}.importance.weights=gradient_x_input", "zero.stage=3"], "importance.weights", True),
         ([f"{STEERING}.importance.layers=early"], "importance.layers", False),
+        ([f"{STEERING}.importance.site=embed", "model.lora.rank=4"], "importance.site", False),
         ([f"{STEERING}.vmask.apply=weight"], "vmask", False),
         ([f"{STEERING}.vmask.apply=multiply"], "vmask.apply", False),
     ],
@@ -39,8 +40,9 @@ def test_balancing_nothing_and_balancing_a_model_in_parts_are_found(tmp_path: Pa
 
 
 @pytest.mark.parametrize("part", ["importance.site=block_out", "interaction.form=hidden"])
-def test_terms_that_fit_pass(tmp_path: Path, part: str) -> None:
-    assert find("safr", job(tmp_path, f"{STEERING}.{part}")) == []
+@pytest.mark.parametrize("model", ["model.attention=sdpa", "model.lora.rank=4"])
+def test_terms_that_fit_pass(tmp_path: Path, part: str, model: str) -> None:
+    assert find("safr", job(tmp_path, f"{STEERING}.{part}", model)) == []
 
 
 def test_an_architecture_whose_attention_cannot_be_captured_is_found(tmp_path: Path) -> None:
