@@ -212,3 +212,28 @@ class StackError(SteerlineError):
 
     exit_code = 13
     page = "stack"
+
+
+class InferenceError(SteerlineError):
+    """A model's text was asked for in a way that no backend can answer."""
+
+    exit_code = 14
+    page = "inference"
+
+
+class OverloadedError(SteerlineError):
+    """Too much is waiting already; the same request may be sent again later.
+
+    Args:
+        what: one sentence without a trailing full stop.
+        retry_after_s: seconds after which there should be room.
+    """
+
+    exit_code = 15
+    page = "overloaded"
+
+    def __init__(self, what: str, *, retry_after_s: float, got: object = None, expected: object = None) -> None:
+        super().__init__(
+            what, got=got, expected=expected, fix=f"wait {retry_after_s:.1f} s, or ask for fewer things at once"
+        )
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,1 @@
+"""Who writes the text: one file for each kind of backend."""
