@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from steerline.config.finetune import FinetuneSpec
 from steerline.config.load import Loaded, load
 from steerline.config.render import run_name
 from steerline.errors import SteerlineError
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(file: Path, overrides: Sequence[str]) -> int:
-    loaded = load(file, overrides)
+    loaded = load(file, overrides).of(FinetuneSpec)
     from steerline.training.driver import close_if_unstarted
 
     try:
@@ -57,7 +58,7 @@ def _run(file: Path, overrides: Sequence[str]) -> int:
         raise
 
 
-def _carry_out(loaded: Loaded) -> int:
+def _carry_out(loaded: Loaded[FinetuneSpec]) -> int:
     from steerline.orchestration.preflight import ClusterResources, preflight
     from steerline.training.driver import Driver
     from steerline.training.ray_trainer import cluster_nodes

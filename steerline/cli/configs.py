@@ -11,6 +11,7 @@ from steerline.cli.options import ConfigFile, Sets
 
 if TYPE_CHECKING:
     from steerline.config.finetune import FinetuneSpec
+    from steerline.config.kinds import JobSpec
     from steerline.config.load import Loaded
 
 
@@ -110,7 +111,7 @@ def schema(
     typer.echo(json.dumps(json_schema(kind), indent=2))
 
 
-def _summary(loaded: Loaded, judged_against: str) -> list[tuple[str, str]]:
+def _summary(loaded: Loaded[JobSpec], judged_against: str) -> list[tuple[str, str]]:
     from steerline.config.render import identity_hash, run_name
 
     spec = loaded.spec

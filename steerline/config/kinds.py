@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from steerline.config.base import Spec
 from steerline.config.finetune import FinetuneSpec
 
-JOB_KINDS: dict[str, type[Spec]] = {"finetune": FinetuneSpec}
+JobSpec = FinetuneSpec
+"""A spec of any kind: whatever is submitted, recorded and named."""
+
+JOB_KINDS: dict[str, type[JobSpec]] = {"finetune": FinetuneSpec}
 """Root `kind` to spec class."""
 
 DEFAULT_KIND = "finetune"

@@ -12,14 +12,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from steerline.config import problems as wording
 from steerline.config.base import Spec
-from steerline.config.finetune import FinetuneSpec
-from steerline.config.kinds import DEFAULT_KIND, JOB_KINDS
+from steerline.config.kinds import DEFAULT_KIND, JOB_KINDS, JobSpec
 from steerline.config.layers import Layers, display, kind_of, lay_over
 from steerline.config.overrides import Override, OverrideProblem, apply, parse_overrides
 from steerline.config.render import resolved
@@ -28,19 +27,40 @@ from steerline.config.yaml_nodes import Sequence as SequenceNode
 from steerline.errors import ConfigError, Problem
 
 
+S_co = TypeVar("S_co", bound=Spec, covariant=True)
+T = TypeVar("T", bound=Spec)
+
+
 @dataclass(frozen=True)
-class Loaded:
+class Loaded(Generic[S_co]):
     """A config, read."""
 
-    spec: FinetuneSpec
+    spec: S_co
     """The job."""
     provenance: dict[str, str]
     """Dotted path of each leaf to `default`, `file.yaml:LINE` or `--set`."""
     layers: tuple[Path, ...]
     """The files behind it, lowest layer first."""
 
+    def of(self, cls: type[T]) -> Loaded[T]:
+        """The same config as one of a certain kind, for an entry point that carries out that kind alone.
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
+        Raises:
+            ConfigError: it is of another kind.
+        """
+        if isinstance(self.spec, cls):
+            return Loaded(self.spec, self.provenance, self.layers)
+        kind = self.spec.model_dump(include={"kind"})["kind"]
+        raise ConfigError(
+            "this config is of another kind",
+            where=display(self.layers[-1]),
+            got=f"kind: {kind}",
+            expected=f"kind: {cls.model_fields['kind'].default}",
+            fix=f"`steerline submit` finds the entry point of each kind; by hand it is `python -m jobs.{kind} FILE`",
+        )
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Loaded[JobSpec]:
     """Read a config file with all that it extends, and lay overrides over it.
 
     Args:
@@ -62,7 +82,6 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     spec = _validate(merged, cls, problems)
     if spec is None or problems:
         raise _error(path, problems)
-    assert isinstance(spec, FinetuneSpec)
     provenance = dict(_provenance(resolved(spec), merged, ()))
     return Loaded(spec, provenance, tuple(file for file, _ in layers.layers))
 
@@ -72,7 +91,7 @@ def _error(path: Path, problems: list[Problem]) -> ConfigError:
     return ConfigError(f"{count} in {display(path)}", problems=problems)
 
 
-def _job_class(layers: Layers) -> type[Spec]:
+def _job_class(layers: Layers) -> type[JobSpec]:
     kinds = [kind_of(layer) for _, layer in reversed(layers.layers)]
     return next((JOB_KINDS[kind] for kind in kinds if kind in JOB_KINDS), JOB_KINDS[DEFAULT_KIND])
 
@@ -91,7 +110,7 @@ def _merge(layers: Layers, sets: list[Override], cls: type[Spec], problems: list
     return Mapping(merged.entries, mark)
 
 
-def _validate(root: Mapping, cls: type[Spec], problems: list[Problem]) -> Spec | None:
+def _validate(root: Mapping, cls: type[T], problems: list[Problem]) -> T | None:
     """Validate, and where that fails look past each fault for those behind it: pydantic judges a spec as a whole only
     once its fields are right, so an unknown key would hide that two other keys do not go together."""
     tree = root

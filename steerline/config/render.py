@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from steerline.config.base import NOT_IDENTITY, Spec
-from steerline.config.finetune import FinetuneSpec
-from steerline.config.kinds import JOB_KINDS
+from steerline.config.kinds import JOB_KINDS, JobSpec
 from steerline.errors import ConfigError
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -46,7 +45,7 @@ def identity_hash(spec: Spec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_name(spec: FinetuneSpec) -> str:
+def run_name(spec: JobSpec) -> str:
     """Name of the run and its resume identity: the config's `name` and the start of its hash."""
     return f"{spec.name}-{identity_hash(spec)[:10]}"
 

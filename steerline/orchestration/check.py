@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 
+from steerline.config.kinds import JobSpec
 from steerline.config.load import Loaded
 from steerline.config.render import run_name
 from steerline.errors import SubmitError
@@ -14,7 +15,7 @@ from steerline.orchestration.target import Target, locate
 _TIMEOUT_S = 10.0
 
 
-def look(loaded: Loaded, target: Target | None) -> Report:
+def look(loaded: Loaded[JobSpec], target: Target | None) -> Report:
     """Everything that preflight can tell about a config.
 
     Args:
@@ -36,7 +37,7 @@ def look(loaded: Loaded, target: Target | None) -> Report:
     )
 
 
-def check(loaded: Loaded, target: Target) -> tuple[str, ...]:
+def check(loaded: Loaded[JobSpec], target: Target) -> tuple[str, ...]:
     """Refuse a config that cannot run on this cluster.
 
     Returns:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from steerline.config.kinds import JobSpec
 from steerline.config.load import Loaded, load
 from steerline.config.render import identity_hash, resolved, run_name
 from steerline.errors import SubmitError, TrackingError
@@ -23,7 +24,7 @@ from steerline.orchestration.target import Target, locate
 from steerline.tracking.provenance import Provenance, collect, to_metadata
 from steerline.tracking.runs import close_unstarted, schedule_run
 
-Check = Callable[[Loaded, Target], Sequence[str]]
+Check = Callable[[Loaded[JobSpec], Target], Sequence[str]]
 """Raises `PreflightError`, or returns warnings."""
 
 
@@ -137,7 +138,7 @@ def resume(
     return submit(path, together, check=check, address=address, force=force, ledger=ledger)
 
 
-def _package(attempt: Attempt, loaded: Loaded, seen: Provenance, variables: Mapping[str, str]) -> Package:
+def _package(attempt: Attempt, loaded: Loaded[JobSpec], seen: Provenance, variables: Mapping[str, str]) -> Package:
     metadata = {"run_name": attempt.run_name, "kind": attempt.kind, "attempt": str(attempt.attempt)}
     return Package(
         submission_id=attempt.submission_id,
@@ -168,7 +169,7 @@ def _hand_over(attempt: Attempt, package: Package, cluster: Cluster, ledger: Led
     return replace(attempt, state=State.PENDING)
 
 
-def _schedule(attempt: Attempt, loaded: Loaded, seen: Provenance) -> tuple[str, ...]:
+def _schedule(attempt: Attempt, loaded: Loaded[JobSpec], seen: Provenance) -> tuple[str, ...]:
     """Show the run in MLflow before it starts; a warning where the server does not answer from here."""
     if not attempt.tracking_uri:
         return ()

@@ -40,7 +40,7 @@ class Driver:
         loaded: the config.
     """
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded[FinetuneSpec]) -> None:
         self._loaded = loaded
         self._job = Job.of(loaded.spec)
 
