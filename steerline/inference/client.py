@@ -1,26 +1,59 @@
-"""The one place where requests of all simulations meet, one queue for each model."""
+"""The one place where requests of all simulations meet: one queue for each model, and callers who run or wait."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from steerline.config.inference import ClientSpec
 from steerline.errors import InferenceError
-from steerline.inference.request import Backend, GenRequest, GenResult
+from steerline.inference.entry import Ticket
+from steerline.inference.lane import Lane
+from steerline.inference.request import Backend, GenRequest, GenResult, Usage
 
 T = TypeVar("T")
 OnResult = Callable[[int, GenResult], None]
+Work = Callable[["Caller"], Coroutine[Any, Any, T]]
+
+
+@dataclass
+class Spent:
+    """What one simulation's requests took so far. An answer that several share counts once."""
+
+    answers: int = 0
+    failures: int = 0
+    """Requests that stayed without an answer."""
+    retries: int = 0
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    """Of the answers' own time, summed."""
 
 
 class InferenceClient:
-    """Batches what its callers ask and hands it to the backends."""
+    """Batches what its callers ask and hands it to the backends.
+
+    It knows who is running. As soon as all callers wait, nothing more can come that a batch could take along, and what
+    waits starts at once: no fixed delay does as well. It belongs to one event loop, whose clock is its only one.
+
+    Args:
+        backends: by alias; the client closes them.
+        spec: limits; none takes the defaults.
+    """
 
     def __init__(self, backends: Mapping[str, Backend], spec: ClientSpec | None = None) -> None:
-        self._backends = dict(backends)
-        self.spec = spec or ClientSpec()
+        self._spec = spec or ClientSpec()
+        self._lanes = {
+            model: Lane(model, backend, self._spec, self._book, self.look) for model, backend in backends.items()
+        }
+        self._spent: defaultdict[str, Spent] = defaultdict(Spent)
+        self._running = 0
+        self._looking = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -28,55 +61,175 @@ class InferenceClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        for backend in self._backends.values():
-            await backend.close()
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends what is under way and closes the backends; whoever still waits is told with an `InferenceError`."""
+        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The aliases."""
+        return tuple(self._lanes)
 
     def caller(self) -> Caller:
-        """Somebody who can ask; a `with` block around the time in which it may do so."""
+        """Somebody who can ask: `with client.caller() as me: await me.ask(...)`."""
         return Caller(self)
 
-    def backend(self, model: str) -> Backend:
-        """The backend of an alias.
+    def spent(self, simulation: str) -> Spent:
+        """What a simulation's requests took so far."""
+        return self._spent[simulation]
+
+    def forget(self, simulation: str) -> None:
+        """Drops the account of a simulation that has ended."""
+        self._spent.pop(simulation, None)
+
+    def lane(self, model: str) -> Lane:
+        """The queue of an alias.
 
         Raises:
             InferenceError: there is none.
         """
-        if model not in self._backends:
-            raise InferenceError("no model of this name", got=model, expected=", ".join(sorted(self._backends)))
-        return self._backends[model]
+        if model not in self._lanes:
+            raise InferenceError("no model of this name", got=model, expected=", ".join(sorted(self._lanes)))
+        return self._lanes[model]
+
+    def look(self) -> None:
+        """Starts what can start, once everything that is ready in the event loop has had its turn."""
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def count(self, change: int) -> None:
+        """Somebody began or ceased to run."""
+        self._running += change
+        if self._running == 0:
+            self.look()
+
+    def _pump(self) -> None:
+        self._looking = False
+        for lane in self._lanes.values():
+            lane.pump(complete=self._running == 0)
+
+    def _book(self, request: GenRequest, result: GenResult) -> None:
+        spent = self._spent[request.simulation]
+        spent.retries += result.attempts - 1
+        spent.seconds += result.seconds
+        if result.failure is None:
+            spent.answers += 1
+            spent.usage += result.usage
+        else:
+            spent.failures += 1
 
 
 class Caller:
-    """One line of work: it runs, or waits for everything that it asked."""
+    """One line of work inside its `with` block: it runs, or waits for everything that it asked, or is away.
+
+    Several tasks at once need a caller each, see `gather`.
+    """
 
     def __init__(self, client: InferenceClient) -> None:
         self._client = client
+        self._open = False
+        self._idle = 0  # reasons not to count as running
 
     def __enter__(self) -> Self:
+        self._open = True
+        self._client.count(1)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        return None
+        self._open = False
+        self._client.count(-1)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """While inside, waits for something other than a model, a person for example; nobody waits for it to ask."""
+        self._rest()
+        try:
+            yield
+        finally:
+            self._resume()
 
     async def ask(self, request: GenRequest) -> GenResult:
-        """The answer to one request."""
+        """The answer to one request. See `ask_all`."""
         return (await self.ask_all([request]))[0]
 
-    async def ask_all(
-        self, requests: Sequence[GenRequest], on_result: OnResult = lambda _index, _result: None
-    ) -> list[GenResult]:
-        """The answers, in order.
+    async def ask_all(self, requests: Sequence[GenRequest], on_result: OnResult | None = None) -> list[GenResult]:
+        """The answers, in order; one that stayed away after all attempts has `failure` set.
 
         Args:
-            requests: to any models.
-            on_result: called with the index and the result of each as it comes, before the last one is there.
-        """
-        results: list[GenResult] = []
-        for index, request in enumerate(requests):
-            results += await self._client.backend(request.model).generate([request])
-            on_result(index, results[-1])
-        return results
+            requests: to any models. If the caller is cancelled, those not under way yet are never sent.
+            on_result: called here with index and result of each as it comes, before the last one is there.
 
-    async def gather(self, works: Sequence[Callable[[Caller], Awaitable[T]]]) -> list[T]:
-        """Runs several lines of work at once, each with a caller of its own, while this one waits for them."""
-        return list(await asyncio.gather(*(work(self) for work in works)))
+        Raises:
+            InferenceError: a request names no model of this client, or the client was closed.
+            OverloadedError: the simulation has too much waiting already; nothing was sent.
+        """
+        assert self._open, "a caller asks inside its `with` block"
+        lanes = [self._client.lane(request.model) for request in requests]
+        for lane, simulation in {(lane, request.simulation) for lane, request in zip(lanes, requests, strict=True)}:
+            lane.admit(simulation)
+        if not requests:
+            return []
+        ticket = Ticket(len(requests), self._resume)
+        self._rest()
+        entries = [
+            lane.put(request, ticket, index) for index, (lane, request) in enumerate(zip(lanes, requests, strict=True))
+        ]
+        self._client.look()
+        seen = 0
+        try:
+            while seen < len(requests):
+                fresh = await ticket.fresh()
+                seen += len(fresh)
+                if on_result is not None:
+                    for index in fresh:
+                        on_result(index, ticket.results[index])
+        finally:
+            if seen < len(requests):
+                ticket.close()
+                for lane, entry in zip(lanes, entries, strict=True):
+                    lane.drop(entry)
+        return [ticket.results[index] for index in range(len(requests))]
+
+    async def gather(self, works: Sequence[Work[T]]) -> list[T]:
+        """Runs several lines of work at once, each with a caller of its own, while this one is away.
+
+        The first error ends the others and is raised.
+        """
+        loop = asyncio.get_running_loop()
+        callers = [Caller(self._client) for _ in works]
+        left = len(callers)
+
+        def end(caller: Caller, _task: asyncio.Task[T]) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                self._resume()  # before the last one ends, lest it seem that nobody runs
+            caller.__exit__(None, None, None)
+
+        if not works:
+            return []
+        tasks = []
+        self._rest()
+        for caller, work in zip(callers, works, strict=True):
+            caller.__enter__()
+            tasks.append(loop.create_task(work(caller)))
+            tasks[-1].add_done_callback(partial(end, caller))
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _rest(self) -> None:
+        self._idle += 1
+        if self._idle == 1:
+            self._client.count(-1)
+
+    def _resume(self) -> None:
+        self._idle -= 1
+        if self._idle == 0:
+            self._client.count(1)
