@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from steerline.config.base import Spec, misfit
 from steerline.config.layer_selection import Layers, StrengthSchedule
+from steerline.config.residual_scale import ResidualScaleSpec
 from steerline.config.safr import ImportanceSpec, InteractionSpec, VmaskSpec
 
 Phase = Literal["train", "eval", "both"]
@@ -72,6 +73,8 @@ class SteeringSpec(Spec):
     """InfoSteer's intervention on the FFN keys."""
     entropy: EntropySpec | None = None
     """InfoSteer's entropy regulariser (acts on the training loss only)."""
+    residual_scale: ResidualScaleSpec | None = None
+    """InfoRidge's scales of what each block adds to the residual stream."""
     importance: ImportanceSpec | None = None
     """SAFR's importance term (acts on the training loss only)."""
     interaction: InteractionSpec | None = None
@@ -81,8 +84,9 @@ class SteeringSpec(Spec):
 
     @model_validator(mode="after")
     def _layers_are_distinct(self) -> SteeringSpec:
-        for name in ("boost", "entropy", "importance", "interaction"):
-            part: BoostSpec | EntropySpec | ImportanceSpec | InteractionSpec | None = getattr(self, name)
+        for name in ("boost", "entropy", "residual_scale", "importance", "interaction"):
+            part: BoostSpec | EntropySpec | ResidualScaleSpec | ImportanceSpec | InteractionSpec | None
+            part = getattr(self, name)
             if part is not None and isinstance(part.layers, tuple) and len(set(part.layers)) != len(part.layers):
                 raise misfit("a layer is named twice", f"{name}.layers", expected="each layer once")
         return self

@@ -7,7 +7,7 @@ the layer's number. The head is not listed, nor are most embeddings: every Trans
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,31 @@ class Family:
             eager kernel). In BERT and RoBERTa it includes the residual connection and its norm, elsewhere not.
         ffn_values: the FFN's value projection. Its input [B, T, F] are the FFN's keys, also where the FFN is gated.
         embed: the module whose output are the token vectors, where it is more than the table of them.
+        attention_branch: the module whose output is added to the residual stream, where that is not `attention`: a norm
+            in between, or an `attention` that holds the sum already.
+        ffn_branch: the same of the FFN, where it is not `ffn_values`.
     """
 
     block: str
     attention: str
     ffn_values: str
     embed: str | None = None
+    attention_branch: str | None = None
+    ffn_branch: str | None = None
 
 
 _LLAMA = Family("layers.{layer}", "layers.{layer}.self_attn", "layers.{layer}.mlp.down_proj")
-_BERT = Family("encoder.layer.{layer}", "encoder.layer.{layer}.attention", "encoder.layer.{layer}.output.dense")
+_GEMMA = replace(
+    _LLAMA,
+    attention_branch="layers.{layer}.post_attention_layernorm",
+    ffn_branch="layers.{layer}.post_feedforward_layernorm",
+)
+_BERT = Family(
+    "encoder.layer.{layer}",
+    "encoder.layer.{layer}.attention",
+    "encoder.layer.{layer}.output.dense",
+    attention_branch="encoder.layer.{layer}.attention.output.dense",
+)
 
 # By `config.model_type`.
 FAMILIES: Mapping[str, Family] = {
@@ -41,8 +56,8 @@ FAMILIES: Mapping[str, Family] = {
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
-    "gemma2": _LLAMA,
-    "gemma3_text": _LLAMA,
+    "gemma2": _GEMMA,
+    "gemma3_text": _GEMMA,
     "phi": Family("layers.{layer}", "layers.{layer}.self_attn", "layers.{layer}.mlp.fc2"),
     "phi3": _LLAMA,
     "bert": _BERT,

@@ -20,6 +20,7 @@ from steerline.steering.boost import Boost, Conditions
 from steerline.steering.layers import select_layers
 from steerline.steering.ops import entropy_rows, entropy_side_loss
 from steerline.steering.recording import Recording, Selection
+from steerline.steering.residual_scale import ResidualScale, checked_row_betas
 from steerline.steering.safr_sites import SafrSites
 from steerline.steering.schedule import schedule_factor
 
@@ -28,10 +29,10 @@ def attach(model: nn.Module, spec: SteeringSpec, *, anatomy: Anatomy | None = No
     """Hooks the mechanisms of `spec` onto `model`, until `detach()` or the end of a `with` block.
 
     InfoSteer acts on the FFN keys: [B, T, F], or [B * T, F] where a family flattens them. At each site the boost edits
-    the keys first; the entropy is that of the keys that multiply the value projection, after the edit. SAFR's terms,
-    in `Attachment.safr`, come after both. Several attachments on one model act in the order in which they were attached
-    and detach in any order. Attach before `torch.compile`: compiled code does not notice hooks that come later; at each
-    site it falls back to eager.
+    the keys first; the entropy is that of the keys that multiply the value projection, after the edit. Residual scales
+    act on what a block, or its attention and FFN, return. SAFR's terms, in `Attachment.safr`, come after all of these.
+    Several attachments on one model act in the order in which they were attached and detach in any order. Attach before
+    `torch.compile`: compiled code does not notice hooks that come later; at each site it falls back to eager.
 
     Args:
         model: a Transformers model, alone or wrapped (LoRA, an objective).
@@ -71,7 +72,10 @@ class Attachment:
         self._handles: list[RemovableHandle] = []
         hooked = sorted({*self._boost_layers, *self._entropy_layers})
         self._handles = self._hook(hooked)
+        self._scale: ResidualScale | None = None
         try:
+            if spec.residual_scale is not None:
+                self._scale = ResidualScale(model, anatomy, spec.residual_scale, lambda: self._now)
             # Last, so that vectors and attention are those of the steered model.
             self.safr = SafrSites(model, anatomy, spec, seed)
         except BaseException:
@@ -90,6 +94,8 @@ class Attachment:
         self._unhook()
 
     def _unhook(self) -> None:
+        if self._scale is not None:
+            self._scale.detach()
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -141,21 +147,41 @@ class Attachment:
             self._at_full_strength = self.safr.at_full_strength = False
 
     @contextmanager
-    def row_strengths(self, boost: Tensor | None) -> Iterator[None]:
+    def row_strengths(self, boost: Tensor | None = None, residual_scale: Tensor | None = None) -> Iterator[None]:
         """While inside, each row of the batch has its own strength [B], in either phase; none changes nothing.
 
         Rows of strength 0 keep the bits of the plain model, whatever their neighbours have.
 
+        Args:
+            boost: strengths of the boost.
+            residual_scale: strengths of the residual scales, in place of the spec's.
+
         Raises:
-            SteeringError: there is no boost, or the strengths are not B finite numbers from 0.
+            SteeringError: the mechanism is not attached, or the strengths are not B finite numbers from 0.
         """
+        given = {}
         if boost is not None:
-            if self._boost is None:
-                raise SteeringError("strengths were given, but no boost is attached", fix="add `boost` to the spec")
-            if boost.ndim != 1 or boost.numel() == 0 or not bool((boost.isfinite() & (boost >= 0)).all()):
-                raise SteeringError("bad strengths", got=boost.tolist(), expected="[B], finite, none below 0")
-            boost = boost.detach().to("cpu", torch.float64)
-        with self._under(replace(self._now, row_strengths=boost)):
+            given["row_strengths"] = _checked_strengths(boost, "boost", self._boost)
+        if residual_scale is not None:
+            given["row_scale_strengths"] = _checked_strengths(residual_scale, "residual_scale", self._scale)
+        with self._under(replace(self._now, **given)):  # type: ignore[arg-type]
+            yield
+
+    @contextmanager
+    def row_betas(self, betas: Tensor) -> Iterator[None]:
+        """While inside, each row of the batch has residual scales of its own, in either phase; gradients reach them.
+
+        Rows whose betas are all 1 keep the bits of the plain model. `row_strengths` weakens these betas too.
+
+        Args:
+            betas: [B, N] for the N layers of the spec, in ascending order; with `split` [B, 2, N]: attention, FFN.
+
+        Raises:
+            SteeringError: no residual scales are attached, or the betas are not such numbers, from 0.
+        """
+        if self._scale is None:
+            raise _not_attached("betas were given", "residual_scale")
+        with self._under(replace(self._now, row_betas=checked_row_betas(betas, self._scale.shape))):
             yield
 
     @contextmanager
@@ -261,3 +287,16 @@ class Attachment:
 def _in_backward() -> bool:
     """Whether autograd is running a backward pass: a forward pass in there is a checkpoint's recomputation."""
     return torch._C._current_graph_task_id() != -1
+
+
+def _checked_strengths(strengths: Tensor, name: str, mechanism: Boost | ResidualScale | None) -> Tensor:
+    """Strengths for each row [B], float64 on the CPU."""
+    if mechanism is None:
+        raise _not_attached("strengths were given", name)
+    if strengths.ndim != 1 or strengths.numel() == 0 or not bool((strengths.isfinite() & (strengths >= 0)).all()):
+        raise SteeringError("bad strengths", got=strengths.tolist(), expected="[B], finite, none below 0")
+    return strengths.detach().to("cpu", torch.float64)
+
+
+def _not_attached(what: str, name: str) -> SteeringError:
+    return SteeringError(f"{what}, but no {name} is attached", fix=f"add `{name}` to the spec")

@@ -21,19 +21,23 @@ from steerline.steering.schedule import schedule_factor
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What decides an edit besides the keys. A recomputed forward pass must see those of the first."""
+    """What decides an edit besides the activation. A recomputed forward pass must see those of the first."""
 
     phase: Literal["train", "eval"] = "train"
     step: int = 0
     row_strengths: Tensor | None = None
+    row_scale_strengths: Tensor | None = None
+    row_betas: Tensor | None = None
     selection: Selection | None = None
     replay: bool = False
 
     def edits_like(self, other: Conditions) -> bool:
-        """Whether the same keys are edited alike under both."""
+        """Whether the same activations are edited alike under both."""
         return (
             (self.phase, self.step) == (other.phase, other.step)
             and self.row_strengths is other.row_strengths
+            and self.row_scale_strengths is other.row_scale_strengths
+            and self.row_betas is other.row_betas
             and self.selection is other.selection
         )
 

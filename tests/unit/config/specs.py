@@ -61,6 +61,9 @@ def _make_consistent(data: dict[str, Any]) -> dict[str, Any]:
         part = data.get("objective", {}).get("steering", {}).get(name)
         if part and isinstance(part.get("layers"), list):
             part["layers"] = sorted(set(part["layers"]))
+    scales = data.get("objective", {}).get("steering", {}).get("residual_scale")
+    if scales:
+        scales.update(layers="all", split=True)
     return data
 
 
