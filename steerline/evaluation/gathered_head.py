@@ -1,4 +1,4 @@
-"""Logits at chosen positions only, in float32, from any Transformers causal model.
+"""Logits at chosen positions only, in float32 or better, from any Transformers causal model.
 
 The language-model head is most of a small model's work and almost all of its memory at [B, T, V]; scoring needs a few
 rows of it. Half-precision logits are also too coarse to choose by: near 20 a bfloat16 has steps of 0.125, so options
@@ -70,7 +70,7 @@ def gathered_head(model: PreTrainedModel) -> Iterator[Callable[[Mapping[str, Ten
     def logits_at(inputs: Mapping[str, Tensor], positions: Tensor) -> Tensor:
         hooks.positions = positions
         logits: Tensor = model(**inputs, use_cache=False).logits
-        return logits[0].float()
+        return logits[0].to(torch.promote_types(logits.dtype, torch.float32))
 
     handles = [head.register_forward_pre_hook(hooks.gather), head.register_forward_hook(hooks.widen)]
     try:

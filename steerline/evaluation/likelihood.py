@@ -9,7 +9,9 @@ logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -52,24 +54,85 @@ def score_options(
     Raises:
         EvaluationError: an item cannot be scored, is longer than the model's context, or its scores are not finite.
     """
-    encoded = encode_options(examples, tokenizer)
-    rows: list[Row] = []
-    for item, (example, options) in enumerate(zip(examples, encoded, strict=True)):
-        check_length(model, max(len(option.ids) for option in options) - 1, example.id)
-        rows += _rows(model, item, options, share_prompt=share_prompt)
-    sums = _sum_log_probabilities(model, rows, encoded, batch_tokens, on_progress)
-    for example, item_sums in zip(examples, sums, strict=True):
-        if not np.isfinite(item_sums).all():
-            raise EvaluationError(
-                "the model's log-likelihoods are not finite",
-                where=f"item {example.id}",
-                got=item_sums.tolist(),
-                fix="check the model's weights; with fp16, evaluate in bf16 or fp32",
-            )
-    return [
-        tuple(float(s) / _length(option, normalise) for s, option in zip(item_sums, options, strict=True))
-        for item_sums, options in zip(sums, encoded, strict=True)
-    ]
+    questions = Questions.of(model, tokenizer, examples, share_prompt=share_prompt)
+    tally = Tally(questions)
+    with reading(model) as log_probabilities:
+        for batch in batches(questions.rows, batch_tokens, MAX_READS):
+            tally.add(batch, log_probabilities(batch))
+            on_progress(tally.num_done)
+    return tally.scores(normalise)[0]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Items to score, tokenised: the options of each, and the rows that forward passes read."""
+
+    examples: Sequence[Example]
+    options: Sequence[tuple[Option, ...]]
+    rows: Sequence[Row]
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        examples: Sequence[Example],
+        *,
+        share_prompt: bool = True,
+    ) -> Questions:
+        """The examples as this model reads them.
+
+        Raises:
+            EvaluationError: an item cannot be scored, or is longer than the model's context.
+        """
+        encoded = encode_options(examples, tokenizer)
+        rows: list[Row] = []
+        for item, (example, options) in enumerate(zip(examples, encoded, strict=True)):
+            check_length(model, max(len(option.ids) for option in options) - 1, example.id)
+            rows += _rows(model, item, options, share_prompt=share_prompt)
+        return cls(examples, encoded, rows)
+
+
+class Tally:
+    """Adds up what passes read: for each of C copies of the questions, the log-probability of every option."""
+
+    def __init__(self, questions: Questions, copies: int = 1) -> None:
+        self._questions = questions
+        self._sums = [np.zeros((copies, len(options))) for options in questions.options]
+        self._waiting = np.bincount([row.item for row in questions.rows], minlength=len(questions.options)) * copies
+
+    @property
+    def num_done(self) -> int:
+        """Items of which every option of every copy has been read."""
+        return int((self._waiting == 0).sum())
+
+    def add(self, rows: Sequence[Row], values: NDArray[np.float64], first_copy: int = 0) -> None:
+        """Take what was read from `rows`: [copies, N], the copies from `first_copy` on."""
+        copies = slice(first_copy, first_copy + len(values))
+        start = 0
+        for row in rows:
+            read = values[:, start : start + len(row.reads)]
+            np.add.at(self._sums[row.item][copies].T, row.options, read.T)
+            start += len(row.reads)
+            self._waiting[row.item] -= len(values)
+
+    def scores(self, normalise: Normalise) -> list[list[tuple[float, ...]]]:
+        """The score of every option of every item, for each copy.
+
+        Raises:
+            EvaluationError: one is not finite.
+        """
+        scores = []
+        for example, options, sums in zip(self._questions.examples, self._questions.options, self._sums, strict=True):
+            if not np.isfinite(sums).all():
+                raise EvaluationError(
+                    "the model's log-likelihoods are not finite",
+                    where=f"item {example.id}",
+                    got=sums.tolist(),
+                    fix="check the model's weights; with fp16, evaluate in bf16 or fp32",
+                )
+            scores.append(sums / [_length(option, normalise) for option in options])
+        return [[tuple(item[copy].tolist()) for item in scores] for copy in range(len(scores[0]))]
 
 
 def _length(option: Option, normalise: Normalise) -> int:
@@ -85,44 +148,29 @@ def _rows(model: nn.Module, item: int, options: Sequence[Option], *, share_promp
     return flat_rows(item, options)
 
 
-def _sum_log_probabilities(
-    model: nn.Module,
-    rows: Sequence[Row],
-    encoded: Sequence[Sequence[Option]],
-    batch_tokens: int,
-    on_progress: Progress,
-) -> list[NDArray[np.float64]]:
-    sums = [np.zeros(len(options)) for options in encoded]
-    waiting = np.bincount([row.item for row in rows], minlength=len(encoded))
+@contextmanager
+def reading(model: nn.Module) -> Iterator[Callable[..., NDArray[np.float64]]]:
+    """Inside, a function from rows to the log-probabilities of all their readings, one row after the other [1, N].
+
+    With `copies=C` the model is taken to make C copies of the rows on the way (`fan_out`): [C, N].
+    """
     _, inner = transformers_model(model)
     with gathered_head(inner) as logits_at:
-        for batch in batches(rows, batch_tokens, MAX_READS):
-            values = _log_probabilities(logits_at, batch, device_of(model), inner.dtype)
-            start = 0
-            for row in batch:
-                np.add.at(sums[row.item], row.options, values[start : start + len(row.reads)])
-                start += len(row.reads)
-                waiting[row.item] -= 1
-            on_progress(int((waiting == 0).sum()))
-    return sums
 
+        def log_probabilities(rows: Sequence[Row], copies: int = 1) -> NDArray[np.float64]:
+            inputs, width = _inputs(rows, device_of(model), inner.dtype)
+            flat = np.concatenate([row.reads + i * width for i, row in enumerate(rows)])
+            # Options with one token of their own all read the trunk's last position.
+            unique, inverse = np.unique(flat, return_inverse=True)
+            places = (np.arange(copies)[:, None] * len(rows) * width + unique).reshape(-1)
+            logits = logits_at(inputs, torch.from_numpy(places).to(device_of(model)))  # [copies * unique, V]
+            tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows])).to(logits.device)
+            where = torch.from_numpy(inverse).to(logits.device)
+            total = torch.logsumexp(logits, dim=-1).view(copies, -1)
+            read = logits.view(copies, len(unique), -1)[:, where, tokens] - total[:, where]
+            return read.cpu().numpy().astype(np.float64)
 
-def _log_probabilities(
-    logits_at: Callable[[Mapping[str, Tensor], Tensor], Tensor],
-    rows: Sequence[Row],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> NDArray[np.float64]:
-    """The log-probabilities of all readings of the rows, one row after the other [sum of N]."""
-    inputs, width = _inputs(rows, device, dtype)
-    flat = np.concatenate([row.reads + i * width for i, row in enumerate(rows)])
-    # Options with one token of their own all read the trunk's last position.
-    unique, inverse = np.unique(flat, return_inverse=True)
-    logits = logits_at(inputs, torch.from_numpy(unique).to(device))  # [unique, V]
-    tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows])).to(device)
-    where = torch.from_numpy(inverse).to(device)
-    total = torch.logsumexp(logits, dim=-1)
-    return (logits[where, tokens] - total[where]).cpu().numpy().astype(np.float64)
+        yield log_probabilities
 
 
 def _inputs(rows: Sequence[Row], device: torch.device, dtype: torch.dtype) -> tuple[dict[str, Tensor], int]:

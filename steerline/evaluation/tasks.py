@@ -115,6 +115,17 @@ def evaluate_task(
         items = _by_scores(share, indices, scores)
     else:
         items = _by_generation(model, tokenizer, task, examples, indices, batch_tokens, report)
+    return _result(task, examples, items)
+
+
+def judged_by_scores(
+    task: TaskEvaluation, examples: Sequence[Example], scores: Sequence[tuple[float, ...]]
+) -> TaskResult:
+    """A whole task's result from the scores of every example's options."""
+    return _result(task, examples, _by_scores(examples, range(len(examples)), scores))
+
+
+def _result(task: TaskEvaluation, examples: Sequence[Example], items: Sequence[ItemResult]) -> TaskResult:
     return TaskResult(
         name=task.name,
         group=task.group,
