@@ -237,3 +237,10 @@ class OverloadedError(SteerlineError):
             what, got=got, expected=expected, fix=f"wait {retry_after_s:.1f} s, or ask for fewer things at once"
         )
         self.retry_after_s = retry_after_s
+
+
+class SimulationError(SteerlineError):
+    """A simulation cannot be played as its spec says: unknown names, agents that do not fit, a text that is not data."""
+
+    exit_code = 16
+    page = "simulation"

@@ -1,0 +1,138 @@
+"""A simulation, whole: world, agents, who hears whom, how it runs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from steerline.config.base import NOT_IDENTITY, Spec, misfit
+from steerline.config.simulation_agents import (
+    AgentSpec,
+    BrainSpec,
+    GeneratedPopulation,
+    HybridBrain,
+    LlmBrain,
+    PopulationSpec,
+)
+from steerline.config.simulation_running import (
+    BudgetSpec,
+    DurabilitySpec,
+    EngineMode,
+    LiveReplay,
+    ModelRef,
+    ReplaySpec,
+    StragglerSpec,
+    WorkflowStep,
+)
+from steerline.config.simulation_topology import (
+    ChainTopology,
+    FullTopology,
+    InterceptorSpec,
+    LayeredTopology,
+    StarTopology,
+    TopologySpec,
+)
+
+
+class SimulationSpec(Spec):
+    """One simulation. Its fingerprint is the hash of the fields that decide what happens in it."""
+
+    name: str = Field(
+        default="simulation", pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$", json_schema_extra=NOT_IDENTITY
+    )
+    """Readable part of the run's name."""
+    schema_version: Literal[1] = 1
+    """Version of this format."""
+    scenario: str
+    """A built-in scenario, an entry point of the group `steerline.scenarios`, or `module:Class`."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """The scenario's own settings (`steerline simulate SCENARIO --help` lists them)."""
+    agents: tuple[AgentSpec, ...] = ()
+    """The agents, one by one."""
+    population: PopulationSpec | None = None
+    """More agents, by distribution, from a table or written by a model."""
+    topology: TopologySpec = FullTopology(kind="full")
+    """Who can hear whom."""
+    interceptors: tuple[InterceptorSpec, ...] = ()
+    """What messages pass on their way, in order."""
+    engine: EngineMode = "simultaneous"
+    """Who decides when, inside a tick."""
+    max_ticks: int = Field(ge=1)
+    """Ticks after which the run ends if the scenario has not ended it."""
+    max_agents: int = Field(default=1000, ge=1)
+    """Most agents alive at once, when agents may create others."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of every draw in the world."""
+    models: dict[str, ModelRef] = Field(default_factory=dict)
+    """Models by alias."""
+    straggler: StragglerSpec = StragglerSpec()
+    """What happens to late and failing turns."""
+    workflow: tuple[WorkflowStep, ...] = ()
+    """What happens between ticks."""
+    max_text: int = Field(default=20_000, ge=1)
+    """Longest text of an agent, in characters; what is beyond is cut, with an event."""
+    budgets: BudgetSpec = Field(default=BudgetSpec(), json_schema_extra=NOT_IDENTITY)
+    """Limits."""
+    durability: DurabilitySpec = Field(default=DurabilitySpec(), json_schema_extra=NOT_IDENTITY)
+    """What is on the disk, and when."""
+    replay: ReplaySpec = Field(default=LiveReplay(kind="live"), json_schema_extra=NOT_IDENTITY)
+    """Where the answers of models come from."""
+
+    @model_validator(mode="after")
+    def _somebody_takes_part(self) -> SimulationSpec:
+        ids = [agent.id for agent in self.agents]
+        twice = sorted({name for name in ids if ids.count(name) > 1}) if len(ids) != len(set(ids)) else []
+        if twice:
+            raise misfit(f"two agents are named {twice[0]}", "agents", expected="each id once")
+        if not ids and self.population is None:
+            raise misfit("there are no agents", "agents", "population", fix="list `agents`, or give a `population`")
+        return self
+
+    @model_validator(mode="after")
+    def _models_are_known(self) -> SimulationSpec:
+        for place, alias in self._aliases():
+            if alias not in self.models:
+                raise misfit(
+                    f"no model is called {alias}",
+                    place,
+                    expected=" | ".join(self.models) or "an alias under `models`",
+                    fix=f"add it under `models.{alias}`",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _topology_names_agents(self) -> SimulationSpec:
+        known = {agent.id for agent in self.agents}
+        if self.population is None and (strangers := sorted(_named(self.topology) - known)):
+            what = f"the topology names {strangers[0]}, who is no agent"
+            raise misfit(what, "topology", expected=", ".join(sorted(known)))
+        return self
+
+    def _aliases(self) -> list[tuple[str, str]]:
+        brains: list[tuple[str, BrainSpec]] = [(f"agents.{n}.brain", a.brain) for n, a in enumerate(self.agents)]
+        if self.population is not None:
+            groups = self.population.groups if self.population.kind == "mix" else (self.population,)
+            brains += [("population", group.brain) for group in groups]
+        named = [(place, llm.model) for place, brain in brains if (llm := _llm(brain)) is not None]
+        if isinstance(self.population, GeneratedPopulation):
+            named.append(("population.model", self.population.model))
+        return named
+
+
+def _llm(brain: BrainSpec) -> LlmBrain | None:
+    if isinstance(brain, HybridBrain):
+        return brain.llm
+    return brain if isinstance(brain, LlmBrain) else None
+
+
+def _named(topology: TopologySpec) -> set[str]:
+    """The agents that a topology names."""
+    match topology:
+        case StarTopology(hub=hub):
+            return {hub}
+        case ChainTopology(order=order):
+            return set(order or ())
+        case LayeredTopology(levels=levels):
+            return {name for level in levels for name in level}
+    return set()

@@ -1,0 +1,38 @@
+"""The part of a simulation that never changes: the spec with what its names stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from steerline.config.render import identity_hash
+from steerline.config.simulation import SimulationSpec
+from steerline.simulation.names import scenario
+from steerline.simulation.rng import CounterRng
+from steerline.simulation.scenario import Scenario
+from steerline.simulation.topologies import topology_of
+from steerline.simulation.topology import Topology
+
+
+@dataclass(frozen=True)
+class Game:
+    """A simulation's rules."""
+
+    spec: SimulationSpec
+    scenario: Scenario[Any]
+    topology: Topology
+    rng: CounterRng
+
+    @classmethod
+    def of(cls, spec: SimulationSpec) -> Game:
+        """Look up what a spec names.
+
+        Raises:
+            SimulationError: something it names does not exist, or does not take its settings.
+        """
+        return cls(spec, scenario(spec.scenario, spec.params), topology_of(spec.topology), CounterRng(spec.seed))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides the course of the simulation."""
+        return identity_hash(self.spec)

@@ -1,0 +1,80 @@
+"""Finds scenarios, brains and topologies by name: built in, by entry point, or as `module:Class`."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import ValidationError
+
+from steerline.errors import SimulationError
+from steerline.simulation.scenario import Scenario
+
+SCENARIOS: dict[str, str] = {
+    "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
+}
+"""The built-in scenarios. A module is imported when its scenario is asked for."""
+
+SCENARIO_GROUP = "steerline.scenarios"
+
+
+def scenario_class(name: str) -> type[Scenario[Any]]:
+    """The class of a scenario.
+
+    Raises:
+        SimulationError: there is none of that name, it cannot be imported, or it is no scenario.
+    """
+    found = find(name, SCENARIOS, SCENARIO_GROUP, "scenario")
+    if not (isinstance(found, type) and issubclass(found, Scenario)):
+        raise SimulationError(f"{name} is no scenario", got=repr(found), expected="a subclass of Scenario")
+    return found
+
+
+def scenario(name: str, params: dict[str, Any]) -> Scenario[Any]:
+    """A scenario with its settings.
+
+    Raises:
+        SimulationError: no such scenario, or settings that it does not take.
+    """
+    cls = scenario_class(name)
+    try:
+        return cls(cls.Params.model_validate(params))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["params", *(str(part) for part in first["loc"])])
+        known = ", ".join(cls.Params.model_fields)
+        raise SimulationError(
+            f"{name} does not take these settings: {first['msg']}", where=where, got=first["input"], expected=known
+        ) from error
+
+
+def find(name: str, builtin: dict[str, str], group: str, what: str) -> Any:
+    """What a name stands for.
+
+    Raises:
+        SimulationError: nothing is called that, or it cannot be imported.
+    """
+    target = builtin.get(name)
+    if target is None and ":" in name:
+        target = name
+    if target is None:
+        for point in entry_points(group=group, name=name):
+            target = point.value
+    if target is None:
+        known = [*builtin, *(point.name for point in entry_points(group=group))]
+        raise SimulationError(
+            f"there is no {what} called {name}",
+            expected=" | ".join(sorted(known)) + ", or `module:Class`",
+            fix=f"name one of these, or your own as `my_module:My{what.capitalize()}`",
+        )
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SimulationError(
+            f"the {what} {name} cannot be imported",
+            where=target,
+            got=str(error),
+            fix="run from the folder that holds the module, or install its package",
+        ) from error

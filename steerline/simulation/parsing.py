@@ -1,0 +1,103 @@
+"""Reads an agent's text as the action that was asked for. Models and scripted policies pass here alike."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from steerline.simulation.action import ActionSpec, Choice, FreeText, Integer, Number, Parsed, Structured
+from steerline.simulation.text import unquoted
+
+_ANSWER = re.compile(r"^\s*\**answer\**\s*[:=]\s*\**\s*(.*?)\s*\**\.?\s*$", re.IGNORECASE | re.MULTILINE)
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w]|\.\d)")
+
+
+def parse(text: str, spec: ActionSpec) -> Parsed:
+    """Read a text.
+
+    Choices and numbers stand in a line `ANSWER: x`; the last such line counts. Without one, a text that names exactly
+    one legal value is read as that value (repaired); anything else takes the default (defaulted). Lines that quote
+    others (`> ...`) are never read.
+
+    Returns:
+        the payload, how it was read, and why where it was not read as asked for.
+    """
+    own = unquoted(text)
+    match spec:
+        case FreeText():
+            return _free_text(own.strip(), spec)
+        case Structured():
+            return _structured(own, spec)
+        case Choice():
+            return _valued(own, lambda part: _options(part, spec), spec.default)
+        case Integer():
+            return _valued(own, lambda part: _integers(part, spec), spec.default)
+        case Number():
+            return _valued(own, lambda part: _numbers(part, spec), spec.default)
+
+
+def answer(value: object, reasoning: str = "") -> str:
+    """The text that says a choice or number, as a scripted policy writes it."""
+    return f"{reasoning}\nANSWER: {value}".lstrip()
+
+
+def _free_text(text: str, spec: FreeText) -> Parsed:
+    if not text:
+        return Parsed(spec.default, "defaulted", "the text is empty")
+    if len(text) > spec.max_chars:
+        return Parsed(text[: spec.max_chars], "repaired", f"cut at {spec.max_chars} characters")
+    return Parsed(text)
+
+
+def _valued(text: str, values: Callable[[str], list[Any]], default: Any) -> Parsed:
+    answers = _ANSWER.findall(text)
+    if answers:
+        found = values(answers[-1])
+        if len(found) == 1:
+            several = len({part.casefold() for part in answers}) > 1
+            return Parsed(found[0], "repaired", "several answers; the last counts") if several else Parsed(found[0])
+        return Parsed(default, "defaulted", f"the answer {answers[-1][:80]!r} is not legal")
+    found = values(text)
+    distinct = list(dict.fromkeys(found))
+    if len(distinct) == 1:
+        return Parsed(distinct[0], "repaired", "no line `ANSWER:`; the only legal value counts")
+    what = "names no legal value" if not found else "names several legal values"
+    return Parsed(default, "defaulted", f"no line `ANSWER:`, and the text {what}")
+
+
+def _options(text: str, spec: Choice) -> list[str]:
+    exact = [option for option in spec.options if option.casefold() == text.strip().casefold()]
+    if exact:
+        return exact
+    named = [o for o in spec.options if re.search(rf"(?<!\w){re.escape(o)}(?!\w)", text, re.IGNORECASE)]
+    # `stay home` names `stay home`, not also `stay`.
+    return [o for o in named if not any(o != other and o.casefold() in other.casefold() for other in named)]
+
+
+def _numbers(text: str, spec: Number | Integer) -> list[float]:
+    found = [float(number) for number in _NUMBER.findall(text)]
+    return [number for number in found if math.isfinite(number) and spec.low <= number <= spec.high]
+
+
+def _integers(text: str, spec: Integer) -> list[int]:
+    return [int(number) for number in _numbers(text, spec) if number.is_integer()]
+
+
+def _structured(text: str, spec: Structured) -> Parsed:
+    try:
+        payload, status, reason = json.loads(text), "ok", ""
+    except ValueError:
+        start, end = text.find("{"), text.rfind("}") + 1
+        try:
+            payload, status, reason = json.loads(text[start:end]), "repaired", "text around the JSON was left out"
+        except ValueError:
+            return Parsed(spec.default, "defaulted", "the text holds no JSON object")
+    problem = next(Draft202012Validator(spec.schema).iter_errors(payload), None)
+    if problem is not None:
+        return Parsed(spec.default, "defaulted", f"the JSON does not fit: {problem.message[:200]}")
+    return Parsed(payload, "ok" if status == "ok" else "repaired", reason)

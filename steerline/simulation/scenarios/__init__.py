@@ -1,0 +1,1 @@
+"""The built-in scenarios, one file each; `steerline.simulation.names` lists them."""

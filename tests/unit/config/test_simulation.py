@@ -1,0 +1,51 @@
+"""What a simulation's spec accepts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from steerline.config.render import identity_hash
+from steerline.config.simulation import SimulationSpec
+
+AGENTS = [{"id": name, "brain": {"kind": "scripted", "policy": "conditional"}} for name in "ab"]
+GOOD: dict[str, Any] = {"scenario": "public_goods", "max_ticks": 3, "agents": AGENTS}
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        SimulationSpec.model_validate({**GOOD, **changes})
+    return str(caught.value)
+
+
+def test_limits_and_replay_are_no_part_of_the_fingerprint() -> None:
+    spec = SimulationSpec.model_validate(GOOD)
+    other = SimulationSpec.model_validate(
+        {**GOOD, "name": "other", "budgets": {"max_calls": 3}, "replay": {"kind": "strict"}}
+    )
+    assert identity_hash(spec) == identity_hash(other)
+    assert identity_hash(spec) != identity_hash(SimulationSpec.model_validate({**GOOD, "seed": 1}))
+
+
+def test_two_agents_of_one_name_are_refused() -> None:
+    assert "two agents are named a" in refusal(agents=[AGENTS[0], AGENTS[0]])
+
+
+def test_a_simulation_without_agents_is_refused() -> None:
+    assert "there are no agents" in refusal(agents=[])
+
+
+def test_a_brain_that_names_no_model_is_refused() -> None:
+    agent = {"id": "a", "brain": {"kind": "llm", "model": "big"}}
+    assert "no model is called big" in refusal(agents=[agent])
+
+
+def test_a_topology_that_names_a_stranger_is_refused() -> None:
+    assert "names eve, who is no agent" in refusal(topology={"kind": "star", "hub": "eve"})
+
+
+@pytest.mark.parametrize("changes", [{"params_": {}}, {"engine": "chaos"}, {"max_ticks": 0}, {"seed": -1}])
+def test_unknown_keys_and_values_are_refused(changes: dict[str, Any]) -> None:
+    refusal(**changes)
