@@ -240,7 +240,7 @@ def _add_pull(grad: Tensor, products: Tensor, y: Tensor, c: Tensor, start: int, 
 
 def _heights(y: Tensor) -> Iterator[tuple[int, int]]:
     """Rows of P that are worked on at once: what fits the cache on CPUs, more on other devices."""
-    T, height = y.shape[1], 256 if y.device.type == "cpu" else 2048
+    T, height = y.shape[1], 512 if y.device.type == "cpu" else 2048
     return ((start, min(start + height, T)) for start in range(0, T, height))
 
 
