@@ -106,11 +106,13 @@ def _of_classifier(spec: FinetuneSpec) -> PydanticCustomError | None:
 
 
 def _of_language_model(spec: FinetuneSpec) -> PydanticCustomError | None:
-    if isinstance(spec.model.source, RandomModel) and isinstance(spec.model.source.tokenizer, WordTokenizer):
+    source = spec.model.source
+    words = source.tokenizer if isinstance(source, RandomModel) else None
+    if isinstance(words, WordTokenizer) and words.end_of_text is None:
         return misfit(
-            "a tokenizer of whole words has no end of text, which a language model needs",
+            "this tokenizer of whole words has no end of text, which a language model needs",
             "model.source.tokenizer",
-            fix="leave `tokenizer` out for a byte-level one, or set `objective.kind: classification`",
+            fix="set `end_of_text: <eos>`, leave `tokenizer` out for a byte-level one, or classify",
         )
     early = spec.training.early_stopping
     if early is not None and early.metric == "heldout/accuracy":

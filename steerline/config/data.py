@@ -42,7 +42,7 @@ class SyntheticData(Spec):
     """Examples made by a generator of `steerline.data.synthetic`."""
 
     kind: Literal["synthetic"]
-    generator: Literal["arithmetic"]
+    generator: Literal["arithmetic", "signal_noise"]
     """Name of the generator."""
     size: int = Field(ge=1)
     """Number of examples."""

@@ -42,6 +42,8 @@ class WordTokenizer(Spec):
     """Words that occur less often in the training texts are unknown."""
     max_words: int | None = Field(default=None, ge=1)
     """Keep this many of the most frequent words; none keeps all."""
+    end_of_text: str | None = None
+    """A token for the end of a text, such as `<eos>`, which a language model needs; none makes no such token."""
 
 
 class RandomModel(Spec):

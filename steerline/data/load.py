@@ -56,12 +56,14 @@ def load_all(specs: Sequence[DatasetSpec]) -> list[Example]:
 
 
 def texts_of(specs: Sequence[DatasetSpec]) -> list[str]:
-    """The texts to classify, of which a vocabulary of words is made.
+    """The texts of which a vocabulary of words is made: those to classify, or prompts with their answers.
 
     Raises:
         DataError: as `load_examples`.
     """
-    return [example.prompt for example in load_all(specs)]
+    return [
+        example.prompt if example.target == "class" else example.prompt + example.answer for example in load_all(specs)
+    ]
 
 
 def digest(examples: Sequence[Example]) -> str:
