@@ -43,10 +43,10 @@ contracts: install
 	$(BIN)/lint-imports
 
 unit: install
-	$(PYTEST) tests/unit
+	$(PYTEST) -n auto tests/unit
 
 law: install
-	$(PYTEST) tests/law
+	$(PYTEST) -n auto tests/law
 
 deploy: install
 	$(PYTEST) tests/deploy
