@@ -59,6 +59,8 @@ class OpenAIBackendSpec(Spec):
     """File that holds the key."""
     timeout_s: float = Field(default=120.0, gt=0, json_schema_extra=NOT_IDENTITY)
     """Longest time for one answer."""
+    steering: bool = False
+    """The server takes a request's `steering`, as Steerline's own does; otherwise steered requests are refused."""
     max_in_flight: int = Field(default=128, ge=1, json_schema_extra=NOT_IDENTITY)
     """Most requests at once; the limit in use grows and falls with what the server bears."""
 

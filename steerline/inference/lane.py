@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from steerline.config.inference import ClientSpec
 from steerline.errors import InferenceError, OverloadedError
+from steerline.inference.chance import uniform
 from steerline.inference.concurrency import Concurrency
 from steerline.inference.entry import Entry, Ticket
 from steerline.inference.fair_queue import FairQueue
@@ -215,7 +215,8 @@ class Lane:
     def _retry(self, entry: Entry, asked_s: float | None, now: float) -> None:
         loop = asyncio.get_running_loop()
         pause = min(self._spec.max_backoff_s, self._spec.backoff_s * 2 ** (entry.attempts - 1))
-        pause *= _jitter(entry)
+        # From half the pause to all of it, by the request alone: a run's pauses are the same when it runs again.
+        pause *= (1 + uniform(entry.request.address, entry.request.call, entry.attempts)) / 2
         if asked_s is not None:
             # The server speaks for all calls, not for this one.
             self._closed_until = max(self._closed_until, now + asked_s)
@@ -224,6 +225,7 @@ class Lane:
 
     def _again(self, entry: Entry) -> None:
         del self._later[entry]
+        entry.request = replace(entry.request, attempt=entry.attempts)
         self._enqueue(entry, first=True)
         self._look()
 
@@ -237,10 +239,3 @@ class Lane:
         now = asyncio.get_running_loop().time()
         running = now - self._busy_since if self._calls and self._busy_since is not None else 0.0
         return waiting * (self._busy_s + running) / self._answered
-
-
-def _jitter(entry: Entry) -> float:
-    """From 0.5 to 1, by the request and the attempt alone: a run's pauses are the same when it runs again."""
-    text = f"{entry.request.address}/{entry.request.call}/{entry.attempts}"
-    draw = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-    return 0.5 + draw / 2**65

@@ -53,6 +53,8 @@ class GenRequest:
     agent: str = ""
     call: str = ""
     """The call's place in its simulation, e.g. `3/alice/0`; the same for every attempt."""
+    attempt: int = 0
+    """Counted by the client, from 0."""
     weight: float = 1.0
     """The simulation's share relative to others."""
 
