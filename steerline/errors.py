@@ -244,3 +244,28 @@ class SimulationError(SteerlineError):
 
     exit_code = 16
     page = "simulation"
+
+
+class SweepError(SteerlineError):
+    """A sweep cannot be carried out, or its model cannot be promoted."""
+
+    exit_code = 17
+    page = "sweep"
+
+
+class LeaseError(SimulationError):
+    """Another process runs this simulation, or has taken it over."""
+
+    page = "lease"
+
+
+class CorruptLogError(SimulationError):
+    """The history of a simulation was altered, or cannot be rebuilt as it was written."""
+
+    page = "corrupt-log"
+
+
+class ReplayError(SimulationError):
+    """A strict replay met a call that the journal does not hold, or holds with another request."""
+
+    page = "replay"

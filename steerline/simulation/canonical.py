@@ -19,9 +19,8 @@ def canonical(value: Any) -> bytes:
         TypeError: something is neither JSON nor an array.
         ValueError: a number is not finite.
     """
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_array_to_json
-    )
+    # ASCII, so that a lone surrogate in a model's text has bytes too.
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_array_to_json)
     return text.encode()
 
 

@@ -57,6 +57,17 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
+class Spawn:
+    """An agent that another one creates. It has its creator's brain and memory policy, and a quota of none."""
+
+    parent: str
+    """Who creates it; its quota must allow it, or the spawn is refused with an event."""
+    seat: Seat
+    policy: str | None = None
+    """Scripted policy in place of the creator's brain."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """What the actions of a round led to."""
 
@@ -68,10 +79,8 @@ class Resolution:
     """What was said. The engine routes it; it arrives in the next round or tick."""
     again: bool = False
     """Whether the tick has another sub-round (a conversation before the move)."""
-    spawned: Sequence[Seat] = ()
-    """Agents that an action created, by `spawner`; the quota of the creator holds."""
-    spawner: str | None = None
-    """Who created them."""
+    spawned: Sequence[Spawn] = ()
+    """Agents that actions created; those that are let in reach the world through `joined`."""
     retired: Sequence[str] = ()
     """Agents that leave the simulation."""
 

@@ -1,0 +1,131 @@
+"""A store in this process's memory, for runs that nobody needs to find again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from steerline.simulation.event import GENESIS, Event
+from steerline.simulation.store.base import Call, Control, Lease, Operation, SimulationRecord, Snapshot
+from steerline.simulation.store.checks import check_follows, check_lease, check_same, check_takeover
+
+
+@dataclass
+class _Kept:
+    """Everything about one simulation."""
+
+    record: SimulationRecord
+    lease: Lease | None = None
+    token: int = 0
+    events: list[Event] = field(default_factory=list)
+    calls: dict[tuple[int, str, int], Call] = field(default_factory=dict)
+    snapshots: dict[int, Snapshot] = field(default_factory=dict)
+    controls: dict[str, Control] = field(default_factory=dict)
+    applied: set[str] = field(default_factory=set)
+    operations: list[Operation] = field(default_factory=list)
+
+
+class MemoryStore:
+    """Keeps simulations in memory. See `Store`.
+
+    Args:
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._kept: dict[str, _Kept] = {}
+
+    def create(self, sim: str, spec: Mapping[str, Any], fingerprint: str) -> SimulationRecord:
+        if sim not in self._kept:
+            self._kept[sim] = _Kept(SimulationRecord(sim, fingerprint, spec, "created", "", 0, GENESIS))
+        check_same(self._kept[sim].record, fingerprint)
+        return self._kept[sim].record
+
+    def find(self, sim: str) -> SimulationRecord | None:
+        return self._kept[sim].record if sim in self._kept else None
+
+    def list(self) -> Sequence[SimulationRecord]:
+        return [self._kept[sim].record for sim in sorted(self._kept)]
+
+    def acquire(self, sim: str, owner: str, ttl_s: float, *, steal: bool = False) -> Lease:
+        kept, now = self._kept[sim], self._clock()
+        if kept.lease is not None and not steal:
+            check_takeover(sim, owner, kept.lease.owner, kept.lease.expires, now)
+        kept.token += 1
+        kept.lease = Lease(sim, owner, kept.token, now + ttl_s)
+        return kept.lease
+
+    def renew(self, lease: Lease, ttl_s: float) -> Lease:
+        kept = self._owned(lease)
+        kept.lease = replace(lease, expires=self._clock() + ttl_s)
+        return kept.lease
+
+    def release(self, lease: Lease) -> None:
+        kept = self._kept[lease.sim]
+        if kept.token == lease.token:
+            kept.lease = None
+
+    def append(
+        self, lease: Lease, events: Sequence[Event], *, snapshot: Snapshot | None = None, applied: Sequence[str] = ()
+    ) -> None:
+        kept = self._owned(lease)
+        check_follows(kept.record, events)
+        kept.events += events
+        if events:
+            kept.record = replace(kept.record, seq=events[-1].seq, hash=events[-1].hash)
+        if snapshot is not None:
+            kept.snapshots[snapshot.tick] = snapshot
+        kept.applied.update(applied)
+
+    def events(self, sim: str, after: int = 0) -> Iterator[Event]:
+        return iter(self._kept[sim].events[after:])
+
+    def put_calls(self, lease: Lease, calls: Sequence[Call]) -> None:
+        self._owned(lease).calls.update({(call.tick, call.agent, call.index): call for call in calls})
+
+    def calls(self, sim: str, first_tick: int | None = None) -> Iterator[Call]:
+        calls = self._kept[sim].calls
+        return (calls[place] for place in sorted(calls) if first_tick is None or place[0] >= first_tick)
+
+    def call_at(self, address: str) -> Call | None:
+        return next((c for kept in self._kept.values() for c in kept.calls.values() if c.address == address), None)
+
+    def snapshot(self, sim: str, most: int | None = None) -> Snapshot | None:
+        snapshots = self._kept[sim].snapshots
+        newest = max((tick for tick in snapshots if most is None or tick <= most), default=None)
+        return None if newest is None else snapshots[newest]
+
+    def drop_snapshots(self, sim: str) -> None:
+        self._kept[sim].snapshots.clear()
+
+    def set_status(self, lease: Lease, status: str, reason: str) -> None:
+        kept = self._owned(lease)
+        kept.record = replace(kept.record, status=status, reason=reason)
+
+    def post(self, sim: str, control: Control) -> bool:
+        controls = self._kept[sim].controls
+        if control.id in controls:
+            return False
+        controls[control.id] = control
+        return True
+
+    def controls(self, sim: str) -> Sequence[Control]:
+        kept = self._kept[sim]
+        return [control for control in kept.controls.values() if control.id not in kept.applied]
+
+    def operate(self, sim: str, kind: str, payload: Mapping[str, Any]) -> None:
+        self._kept[sim].operations.append(Operation(self._clock(), kind, payload))
+
+    def operations(self, sim: str) -> Sequence[Operation]:
+        return list(self._kept[sim].operations)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _owned(self, lease: Lease) -> _Kept:
+        kept = self._kept[lease.sim]
+        check_lease(lease, kept.token)
+        return kept

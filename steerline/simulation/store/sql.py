@@ -1,0 +1,236 @@
+"""What the stores on databases share: the tables and the statements. Only the ways to connect differ."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+from steerline.errors import SimulationError
+from steerline.simulation.canonical import canonical, plain
+from steerline.simulation.event import GENESIS, Event
+from steerline.simulation.store.base import Call, Control, Lease, Operation, SimulationRecord, Snapshot
+from steerline.simulation.store.checks import check_follows, check_lease, check_same, check_takeover
+
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS simulations (sim TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, spec TEXT NOT NULL,
+    status TEXT NOT NULL, reason TEXT NOT NULL, seq BIGINT NOT NULL, hash TEXT NOT NULL, token BIGINT NOT NULL,
+    owner TEXT, expires DOUBLE PRECISION NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS events (sim TEXT NOT NULL, seq BIGINT NOT NULL, tick BIGINT NOT NULL,
+    phase TEXT NOT NULL, kind TEXT NOT NULL, agent TEXT, payload TEXT NOT NULL, cause BIGINT, prev_hash TEXT NOT NULL,
+    hash TEXT NOT NULL, wall_time DOUBLE PRECISION NOT NULL, PRIMARY KEY (sim, seq))""",
+    """CREATE TABLE IF NOT EXISTS calls (sim TEXT NOT NULL, tick BIGINT NOT NULL, agent TEXT NOT NULL,
+    place BIGINT NOT NULL, address TEXT NOT NULL, request TEXT NOT NULL, result TEXT NOT NULL,
+    PRIMARY KEY (sim, tick, agent, place))""",
+    "CREATE INDEX IF NOT EXISTS calls_by_address ON calls (address)",
+    """CREATE TABLE IF NOT EXISTS snapshots (sim TEXT NOT NULL, tick BIGINT NOT NULL, seq BIGINT NOT NULL,
+    hash TEXT NOT NULL, world {bytes} NOT NULL, PRIMARY KEY (sim, tick))""",
+    """CREATE TABLE IF NOT EXISTS controls (number {serial}, sim TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
+    payload TEXT NOT NULL, applied BIGINT NOT NULL, UNIQUE (sim, id))""",
+    """CREATE TABLE IF NOT EXISTS operations (number {serial}, sim TEXT NOT NULL, time DOUBLE PRECISION NOT NULL,
+    kind TEXT NOT NULL, payload TEXT NOT NULL)""",
+)
+_RECORD = "sim, fingerprint, spec, status, reason, seq, hash"
+_EVENT = "seq, tick, phase, kind, agent, payload, cause, prev_hash, hash, wall_time"
+_CALL = "tick, agent, place, address, request, result"
+_PAGE = 1000
+
+Rows = list[tuple[Any, ...]]
+
+
+class SqlStore(ABC):
+    """Keeps simulations in a database. See `Store`.
+
+    Args:
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+
+    @abstractmethod
+    def _transaction(self) -> AbstractContextManager[None]:
+        """Everything inside happens, or nothing; inside, no other process writes to the same simulation."""
+
+    @abstractmethod
+    def _query(self, statement: str, values: Sequence[Any] = ()) -> Rows:
+        """Run a statement with `?` for values and return its rows."""
+
+    @abstractmethod
+    def _many(self, statement: str, values: Sequence[Sequence[Any]]) -> None:
+        """Run a statement once for each row of values."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back the connection."""
+
+    lock_row = ""
+    """What a SELECT adds to keep others from writing to the row."""
+
+    def create(self, sim: str, spec: Mapping[str, Any], fingerprint: str) -> SimulationRecord:
+        with self._transaction():
+            self._query(
+                "INSERT INTO simulations VALUES (?, ?, ?, 'created', '', 0, ?, 0, NULL, 0) ON CONFLICT DO NOTHING",
+                (sim, fingerprint, _text(spec), GENESIS),
+            )
+            record = self._record(sim)
+        check_same(record, fingerprint)
+        return record
+
+    def find(self, sim: str) -> SimulationRecord | None:
+        rows = self._query(f"SELECT {_RECORD} FROM simulations WHERE sim = ?", (sim,))
+        return _record_of(rows[0]) if rows else None
+
+    def list(self) -> Sequence[SimulationRecord]:
+        return [_record_of(row) for row in self._query(f"SELECT {_RECORD} FROM simulations ORDER BY sim")]
+
+    def acquire(self, sim: str, owner: str, ttl_s: float, *, steal: bool = False) -> Lease:
+        now = self._clock()
+        with self._transaction():
+            statement = f"SELECT token, owner, expires FROM simulations WHERE sim = ?{self.lock_row}"
+            token, holder, expires = self._query(statement, (sim,))[0]
+            if holder is not None and not steal:
+                check_takeover(sim, owner, holder, expires, now)
+            lease = Lease(sim, owner, int(token) + 1, now + ttl_s)
+            self._query(
+                "UPDATE simulations SET token = ?, owner = ?, expires = ? WHERE sim = ?",
+                (lease.token, owner, lease.expires, sim),
+            )
+        return lease
+
+    def renew(self, lease: Lease, ttl_s: float) -> Lease:
+        renewed = replace(lease, expires=self._clock() + ttl_s)
+        with self._transaction():
+            self._check(lease)
+            self._query("UPDATE simulations SET expires = ? WHERE sim = ?", (renewed.expires, lease.sim))
+        return renewed
+
+    def release(self, lease: Lease) -> None:
+        with self._transaction():
+            self._query("UPDATE simulations SET owner = NULL WHERE sim = ? AND token = ?", (lease.sim, lease.token))
+
+    def append(
+        self, lease: Lease, events: Sequence[Event], *, snapshot: Snapshot | None = None, applied: Sequence[str] = ()
+    ) -> None:
+        sim = lease.sim
+        with self._transaction():
+            self._check(lease)
+            check_follows(self._record(sim), events)
+            self._many(
+                f"INSERT INTO events (sim, {_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(sim, *_event_row(event)) for event in events],
+            )
+            if events:
+                last = events[-1]
+                self._query("UPDATE simulations SET seq = ?, hash = ? WHERE sim = ?", (last.seq, last.hash, sim))
+            if snapshot is not None:
+                self._query("DELETE FROM snapshots WHERE sim = ? AND tick = ?", (sim, snapshot.tick))
+                self._query(
+                    "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?)",
+                    (sim, snapshot.tick, snapshot.seq, snapshot.hash, snapshot.world),
+                )
+            self._many("UPDATE controls SET applied = 1 WHERE sim = ? AND id = ?", [(sim, name) for name in applied])
+
+    def events(self, sim: str, after: int = 0) -> Iterator[Event]:
+        statement = f"SELECT {_EVENT} FROM events WHERE sim = ? AND seq > ? ORDER BY seq LIMIT {_PAGE}"
+        while rows := self._query(statement, (sim, after)):
+            for row in rows:
+                yield Event(*row[:5], plain(row[5].encode()), *row[6:])
+            after = rows[-1][0]
+
+    def put_calls(self, lease: Lease, calls: Sequence[Call]) -> None:
+        sim = lease.sim
+        with self._transaction():
+            self._check(lease)
+            self._many(
+                "DELETE FROM calls WHERE sim = ? AND tick = ? AND agent = ? AND place = ?",
+                [(sim, call.tick, call.agent, call.index) for call in calls],
+            )
+            self._many(
+                f"INSERT INTO calls (sim, {_CALL}) VALUES (?, ?, ?, ?, ?, ?, ?)", [(sim, *_call_row(c)) for c in calls]
+            )
+
+    def calls(self, sim: str, first_tick: int | None = None) -> Iterator[Call]:
+        statement = f"SELECT {_CALL} FROM calls WHERE sim = ? AND tick >= ? ORDER BY tick, agent, place"
+        # Sorted again by code points, whatever the database's collation.
+        rows = self._query(statement, (sim, -(2**31) if first_tick is None else first_tick))
+        return (_call_of(row) for row in sorted(rows, key=lambda row: row[:3]))
+
+    def call_at(self, address: str) -> Call | None:
+        rows = self._query(f"SELECT {_CALL} FROM calls WHERE address = ? ORDER BY sim, tick LIMIT 1", (address,))
+        return _call_of(rows[0]) if rows else None
+
+    def snapshot(self, sim: str, most: int | None = None) -> Snapshot | None:
+        statement = (
+            "SELECT tick, seq, hash, world FROM snapshots WHERE sim = ? AND tick <= ? ORDER BY tick DESC LIMIT 1"
+        )
+        rows = self._query(statement, (sim, 2**31 if most is None else most))
+        return Snapshot(*rows[0][:3], bytes(rows[0][3])) if rows else None
+
+    def drop_snapshots(self, sim: str) -> None:
+        with self._transaction():
+            self._query("DELETE FROM snapshots WHERE sim = ?", (sim,))
+
+    def set_status(self, lease: Lease, status: str, reason: str) -> None:
+        with self._transaction():
+            self._check(lease)
+            self._query("UPDATE simulations SET status = ?, reason = ? WHERE sim = ?", (status, reason, lease.sim))
+
+    def post(self, sim: str, control: Control) -> bool:
+        with self._transaction():
+            rows = self._query(
+                "INSERT INTO controls (sim, id, kind, payload, applied) VALUES (?, ?, ?, ?, 0)"
+                " ON CONFLICT DO NOTHING RETURNING id",
+                (sim, control.id, control.kind, _text(control.payload)),
+            )
+        return bool(rows)
+
+    def controls(self, sim: str) -> Sequence[Control]:
+        statement = "SELECT id, kind, payload FROM controls WHERE sim = ? AND applied = 0 ORDER BY number"
+        return [Control(name, kind, json.loads(payload)) for name, kind, payload in self._query(statement, (sim,))]
+
+    def operate(self, sim: str, kind: str, payload: Mapping[str, Any]) -> None:
+        with self._transaction():
+            statement = "INSERT INTO operations (sim, time, kind, payload) VALUES (?, ?, ?, ?)"
+            self._query(statement, (sim, self._clock(), kind, _text(payload)))
+
+    def operations(self, sim: str) -> Sequence[Operation]:
+        statement = "SELECT time, kind, payload FROM operations WHERE sim = ? ORDER BY number"
+        return [Operation(time_, kind, json.loads(payload)) for time_, kind, payload in self._query(statement, (sim,))]
+
+    def _record(self, sim: str) -> SimulationRecord:
+        record = self.find(sim)
+        if record is None:
+            raise SimulationError(f"the store holds no simulation called {sim}")
+        return record
+
+    def _check(self, lease: Lease) -> None:
+        rows = self._query(f"SELECT token FROM simulations WHERE sim = ?{self.lock_row}", (lease.sim,))
+        check_lease(lease, int(rows[0][0]))
+
+
+def _text(value: Any) -> str:
+    return canonical(value).decode()
+
+
+def _record_of(row: tuple[Any, ...]) -> SimulationRecord:
+    sim, fingerprint, spec, *rest = row
+    return SimulationRecord(sim, fingerprint, json.loads(spec), *rest)
+
+
+def _event_row(event: Event) -> tuple[Any, ...]:
+    e = event
+    payload = _text(e.payload)
+    return (e.seq, e.tick, e.phase, e.kind, e.agent, payload, e.cause, e.prev_hash, e.hash, e.wall_time)
+
+
+def _call_row(call: Call) -> tuple[Any, ...]:
+    return (call.tick, call.agent, call.index, call.address, _text(call.request), _text(call.result))
+
+
+def _call_of(row: tuple[Any, ...]) -> Call:
+    return Call(*row[:4], json.loads(row[4]), json.loads(row[5]))

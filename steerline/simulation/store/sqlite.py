@@ -1,0 +1,65 @@
+"""A store in one SQLite file, with a write-ahead log: one machine, any number of processes."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from steerline.errors import SimulationError
+from steerline.simulation.store.sql import TABLES, Rows, SqlStore
+
+_BUSY_S = 30.0
+
+
+class SqliteStore(SqlStore):
+    """Keeps simulations in an SQLite file. See `Store`.
+
+    Args:
+        path: the file; made with its folder if missing.
+        sync: whether a transaction survives a power cut (fsync), or a killed process only.
+        clock: seconds since 1970.
+
+    Raises:
+        SimulationError: the file cannot be opened, or is no database.
+    """
+
+    def __init__(self, path: Path, *, sync: bool = True, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(clock)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._mutex = threading.RLock()
+        try:
+            # Transactions are begun and ended here, never by the driver.
+            self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
+            for table in TABLES:
+                self._connection.execute(table.format(bytes="BLOB", serial="INTEGER PRIMARY KEY"))
+        except sqlite3.Error as error:
+            raise SimulationError("the simulation store cannot be opened", where=str(path), got=str(error)) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._mutex:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _query(self, statement: str, values: Sequence[Any] = ()) -> Rows:
+        with self._mutex:
+            return self._connection.execute(statement, values).fetchall()
+
+    def _many(self, statement: str, values: Sequence[Sequence[Any]]) -> None:
+        with self._mutex:
+            self._connection.executemany(statement, values)
+
+    def close(self) -> None:
+        self._connection.close()

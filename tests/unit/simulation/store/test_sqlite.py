@@ -1,0 +1,34 @@
+"""The SQLite store does what a store must, and says what it cannot open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from steerline.errors import SimulationError
+from steerline.simulation.store.base import Store
+from steerline.simulation.store.sqlite import SqliteStore
+from tests.unit.simulation.store.conformance import *  # noqa: F403
+from tests.unit.simulation.store.conformance import Clock, OpenStore
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Iterator[OpenStore]:
+    stores: list[SqliteStore] = []
+
+    def opened(clock: Clock) -> Store:
+        stores.append(SqliteStore(tmp_path / "folder" / "simulations.db", clock=clock))
+        return stores[-1]
+
+    yield opened
+    for store in stores:
+        store.close()
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    path.write_text("these are notes and no database, " * 100)
+    with pytest.raises(SimulationError, match="cannot be opened"):
+        SqliteStore(path)
