@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -20,10 +21,30 @@ pytestmark = [
 ]
 
 
+def plain_uri(database: Postgres) -> str:
+    return database.uri.replace("+psycopg", "")
+
+
+def wait_until_ready(uri: str, timeout_s: float = 30.0) -> None:
+    """The port is open a moment before the server takes connections."""
+    import psycopg
+
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            psycopg.connect(uri).close()
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return
+
+
 @pytest.fixture(scope="module")
 def database() -> Iterator[Postgres]:
     database = Postgres()
     database.start()
+    wait_until_ready(plain_uri(database))
     yield database
     database.remove()
 
@@ -34,7 +55,7 @@ def open_store(database: Postgres) -> Iterator[OpenStore]:
 
     from steerline.simulation.store.postgres import PostgresStore
 
-    uri = database.uri.replace("+psycopg", "")
+    uri = plain_uri(database)
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 
@@ -68,6 +68,6 @@ class PostgresStore(SqlStore):
         self._connection.close()
 
 
-def _spelled(statement: str) -> LiteralString:
+def _spelled(statement: str) -> str:
     # Statements are constants of `sql.py`; values never enter their text.
-    return cast(LiteralString, statement.replace("?", "%s"))
+    return statement.replace("?", "%s")

@@ -139,7 +139,7 @@ class SqlStore(ABC):
         statement = f"SELECT {_EVENT} FROM events WHERE sim = ? AND seq > ? ORDER BY seq LIMIT {_PAGE}"
         while rows := self._query(statement, (sim, after)):
             for row in rows:
-                yield Event(*row[:5], plain(row[5].encode()), *row[6:])
+                yield _event_of(row)
             after = rows[-1][0]
 
     def put_calls(self, lease: Lease, calls: Sequence[Call]) -> None:
@@ -165,11 +165,11 @@ class SqlStore(ABC):
         return _call_of(rows[0]) if rows else None
 
     def snapshot(self, sim: str, most: int | None = None) -> Snapshot | None:
-        statement = (
-            "SELECT tick, seq, hash, world FROM snapshots WHERE sim = ? AND tick <= ? ORDER BY tick DESC LIMIT 1"
+        where = "WHERE sim = ? AND tick <= ? ORDER BY tick DESC LIMIT 1"
+        rows = self._query(
+            f"SELECT tick, seq, hash, world FROM snapshots {where}", (sim, 2**31 if most is None else most)
         )
-        rows = self._query(statement, (sim, 2**31 if most is None else most))
-        return Snapshot(*rows[0][:3], bytes(rows[0][3])) if rows else None
+        return next((Snapshot(tick, seq, hash_, bytes(world)) for tick, seq, hash_, world in rows), None)
 
     def drop_snapshots(self, sim: str) -> None:
         with self._transaction():
@@ -222,6 +222,11 @@ def _record_of(row: tuple[Any, ...]) -> SimulationRecord:
     return SimulationRecord(sim, fingerprint, json.loads(spec), *rest)
 
 
+def _event_of(row: tuple[Any, ...]) -> Event:
+    seq, tick, phase, kind, agent, payload, cause, prev_hash, hash_, wall_time = row
+    return Event(seq, tick, phase, kind, agent, plain(payload.encode()), cause, prev_hash, hash_, wall_time)
+
+
 def _event_row(event: Event) -> tuple[Any, ...]:
     e = event
     payload = _text(e.payload)
@@ -233,4 +238,5 @@ def _call_row(call: Call) -> tuple[Any, ...]:
 
 
 def _call_of(row: tuple[Any, ...]) -> Call:
-    return Call(*row[:4], json.loads(row[4]), json.loads(row[5]))
+    tick, agent, place, address, request, result = row
+    return Call(tick, agent, place, address, json.loads(request), json.loads(result))
