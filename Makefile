@@ -43,10 +43,10 @@ contracts: install
 	$(BIN)/lint-imports
 
 unit: install
-	$(PYTEST) -n auto tests/unit
+	$(PYTEST) -n auto --dist loadfile tests/unit
 
 law: install
-	$(PYTEST) -n auto tests/law
+	$(PYTEST) -n auto --dist loadfile tests/law
 
 deploy: install
 	$(PYTEST) tests/deploy
