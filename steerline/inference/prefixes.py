@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -50,11 +50,10 @@ class Prefixes:
         if length == 0 or not supports_branches(model, max(len(row.prompt) for row in rows)):
             return DynamicCache(config=model.config), 0
         keys: list[Key] = [(tuple(row.prompt[:length]), row.steering) for row in rows]
-        missing = {key: number for number, key in reversed(list(enumerate(keys))) if key not in self._kept}
-        if missing:
-            self._compute(model, steering, missing)
         for number, (key, row) in enumerate(zip(keys, rows, strict=True)):
-            row.cached_tokens = 0 if missing.get(key) == number else length
+            row.cached_tokens = length if key in self._kept else 0
+            if key not in self._kept:
+                self._kept[key] = _compute(model, steering, key[0], number)
             self._kept.move_to_end(key)
         layers = [
             (torch.cat([keys for keys, _ in rows_of]), torch.cat([values for _, values in rows_of]))
@@ -74,15 +73,14 @@ class Prefixes:
         # What one prompt shares with those to come is not known.
         return shared if len(prompts) > 1 and shared >= _LEAST_TOKENS else 0
 
-    def _compute(self, model: PreTrainedModel, steering: RowSteering, missing: Mapping[Key, int]) -> None:
-        """One row for each steering, through the attachments of the rows, by number, that have it."""
-        ids = torch.tensor([prefix for prefix, _ in missing], device=model.device)
-        cache = DynamicCache(config=model.config)
-        with steering.forward(torch.tensor(list(missing.values()))):
-            model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        for index, key in enumerate(missing):
-            one = slice(index, index + 1)
-            self._kept[key] = [(layer.keys[one].clone(), layer.values[one].clone()) for layer in cache.layers]
+
+def _compute(model: PreTrainedModel, steering: RowSteering, prefix: Sequence[int], number: int) -> Layers:
+    """By itself, as the row of this number: then what else is in the batch cannot even change the rounding."""
+    cache = DynamicCache(config=model.config)
+    with steering.forward(torch.tensor([number])):
+        ids = torch.tensor([prefix], device=model.device)
+        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 def common_length(prompts: Sequence[list[int]]) -> int:

@@ -8,7 +8,13 @@ from steerline.inference.request import BackendLimits, GenRequest, GenResult, Us
 
 
 class ScriptedBackend:
-    """A policy's texts, cut at the request's stop texts and at its length, counting words as tokens."""
+    """A policy's texts, cut at the request's stop texts and at its length, counting words as tokens.
+
+    Args:
+        policy: reads what the request's address covers, and not who asks: the client answers equal requests at
+            temperature 0 with one text.
+        limits: of a call.
+    """
 
     def __init__(self, policy: Callable[[GenRequest], str], limits: BackendLimits | None = None) -> None:
         self._policy = policy

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from steerline.config.inference import OpenAIBackendSpec, SamplingSpec
+from steerline.config.steering import BoostSpec, SteeringSpec
+from steerline.errors import InferenceError
+from steerline.inference.backends.openai import OpenAIBackend
+from steerline.inference.request import ChatMessage, GenRequest, GenResult, Usage
+
+KEY = "sk-very-secret"
+ANSWER = {
+    "id": "x",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 5}},
+}
+HELLO = GenRequest("m", (ChatMessage("system", "be brief"), ChatMessage("user", "2 + 2")))
+Respond = Callable[[httpx.Request], httpx.Response]
+
+
+def ask(respond: Respond, request: GenRequest = HELLO, **fields: Any) -> GenResult:
+    spec = OpenAIBackendSpec.model_validate({"kind": "openai", "url": "http://server/v1", "model": "big", **fields})
+
+    async def main() -> GenResult:
+        backend = OpenAIBackend(spec, httpx.MockTransport(respond))
+        (result,) = await backend.generate([request])
+        await backend.close()
+        return result
+
+    return asyncio.run(main())
+
+
+def sent(request: GenRequest, **fields: Any) -> tuple[httpx.Request, dict[str, Any]]:
+    seen: list[httpx.Request] = []
+
+    def respond(asked: httpx.Request) -> httpx.Response:
+        seen.append(asked)
+        return httpx.Response(200, json=ANSWER)
+
+    ask(respond, request, **fields)
+    return seen[0], json.loads(seen[0].content)
+
+
+def test_a_conversation_is_posted_and_its_answer_and_usage_are_read() -> None:
+    asked, body = sent(HELLO)
+    assert (asked.method, str(asked.url)) == ("POST", "http://server/v1/chat/completions")
+    assert "authorization" not in asked.headers
+    assert body == {
+        "model": "big",
+        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "2 + 2"}],
+        "temperature": 0.0,
+        "max_tokens": 128,
+    }
+    result = ask(lambda _: httpx.Response(200, json=ANSWER))
+    assert (result.text, result.finish_reason, result.usage) == ("4", "stop", Usage(9, 1, 5))
+
+
+def test_sampling_seed_schema_and_steering_are_passed_on() -> None:
+    request = GenRequest(
+        "m",
+        HELLO.messages,
+        sampling=SamplingSpec(temperature=0.7, top_p=0.9, max_tokens=5, stop=("\n",)),
+        seed=11,
+        response_schema={"type": "object"},
+        steering=SteeringSpec(boost=BoostSpec(strength=0.5)),
+    )
+    _, body = sent(request, steering=True)
+    assert (body["temperature"], body["top_p"], body["max_tokens"], body["stop"]) == (0.7, 0.9, 5, ["\n"])
+    assert body["seed"] == 11
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert SteeringSpec.model_validate(body["steering"]) == request.steering
+
+
+def test_a_prompt_goes_to_the_completions() -> None:
+    asked, body = sent(GenRequest("m", prompt="Once"))
+    assert asked.url.path == "/v1/completions"
+    assert body["prompt"] == "Once"
+    answer = {"choices": [{"text": " upon", "finish_reason": "length"}]}
+    result = ask(lambda _: httpx.Response(200, json=answer), GenRequest("m", prompt="Once"))
+    assert (result.text, result.finish_reason) == (" upon", "length")
+
+
+def test_a_server_that_does_not_steer_is_not_asked_to() -> None:
+    def respond(_: httpx.Request) -> httpx.Response:
+        raise AssertionError
+
+    result = ask(respond, GenRequest("m", prompt="a", steering=SteeringSpec()))
+    assert result.failure is not None
+    assert result.failure.kind == "refused"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (429, "busy"),
+        (503, "busy"),
+        (529, "busy"),
+        (500, "unavailable"),
+        (502, "unavailable"),
+        (504, "unavailable"),
+        (408, "timeout"),
+        (400, "refused"),
+        (401, "refused"),
+        (404, "refused"),
+        (302, "refused"),
+    ],
+)
+def test_a_status_is_a_failure_of_its_kind_with_what_the_server_said(code: int, kind: str) -> None:
+    failure = ask(lambda _: httpx.Response(code, json={"error": {"message": "because"}})).failure
+    assert failure is not None
+    assert (failure.kind, failure.what) == (kind, f"the server answered {code}: because")
+
+
+def test_a_prompt_beyond_the_context_is_told_apart() -> None:
+    error = {"error": {"message": "too many tokens", "code": "context_length_exceeded"}}
+    failure = ask(lambda _: httpx.Response(400, json=error)).failure
+    assert failure is not None
+    assert failure.kind == "too_long"
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        (format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True), 100.0),
+        (format_datetime(datetime.now(UTC) - timedelta(seconds=100), usegmt=True), 0.0),
+        ("soon", None),
+        ("-3", None),
+        ("", None),
+    ],
+)
+def test_the_server_may_say_when_to_come_again(value: str, seconds: float | None) -> None:
+    failure = ask(lambda _: httpx.Response(429, headers={"Retry-After": value}, text="slow down")).failure
+    assert failure is not None
+    assert failure.retry_after_s == (None if seconds is None else pytest.approx(seconds, abs=60))
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadError("reset")])
+def test_a_lost_connection_is_a_failure_to_repeat(error: httpx.TransportError) -> None:
+    def respond(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    failure = ask(respond).failure
+    assert failure is not None
+    assert (failure.kind, failure.retryable) == ("unavailable", True)
+
+
+def test_an_answer_that_does_not_come_in_time_is_given_up() -> None:
+    async def respond(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    failure = ask(respond, timeout_s=0.01).failure
+    assert failure is not None
+    assert failure.kind == "timeout"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json={}),
+        httpx.Response(200, json={"choices": []}),
+        httpx.Response(200, json={"choices": [{"message": {"content": ["parts"]}}]}),
+        httpx.Response(200, json=[1]),
+    ],
+)
+def test_an_answer_of_another_form_is_a_failure_and_no_text(response: httpx.Response) -> None:
+    failure = ask(lambda _: response).failure
+    assert failure is not None
+    assert failure.what.startswith("the server's answer has another form")
+
+
+def test_a_filtered_answer_is_a_failure() -> None:
+    answer = {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}
+    assert ask(lambda _: httpx.Response(200, json=answer)).failure is not None
+
+
+def test_the_key_comes_from_the_environment_or_a_file_and_is_only_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BIG_KEY", KEY)
+    (tmp_path / "key").write_text(KEY + "\n")
+    for place in ({"key_env": "BIG_KEY"}, {"key_file": str(tmp_path / "key")}):
+        asked, body = sent(HELLO, **place)
+        assert asked.headers["authorization"] == f"Bearer {KEY}"
+        assert KEY not in json.dumps(body)
+        failed = ask(lambda _: httpx.Response(401, json={"error": "no"}), **place)
+        assert KEY not in repr(failed)
+
+
+@pytest.mark.parametrize("place", [{"key_env": "NO_SUCH_KEY"}, {"key_file": "/no/such/file"}])
+def test_a_missing_key_is_told_before_anything_is_sent(place: dict[str, str]) -> None:
+    with pytest.raises(InferenceError, match="no key"):
+        ask(lambda _: httpx.Response(200, json=ANSWER), **place)
+
+
+def test_each_request_is_a_call_of_its_own_under_an_adaptive_limit() -> None:
+    spec = OpenAIBackendSpec(kind="openai", url="http://server/v1", model="big", max_in_flight=30)
+    limits = OpenAIBackend(spec).limits
+    assert (limits.max_batch, limits.in_flight, limits.adaptive) == (1, 30, True)
