@@ -38,14 +38,18 @@ class CausalLMLoss:
 
     def __call__(self, batch: Batch) -> BaseResult:
         """The loss of B rows of T tokens, in nats."""
+        logits, targets = self.target_logits(batch)
+        return BaseResult(cross_entropy_sum(logits, targets), len(targets))
+
+    def target_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits [N, V] at the N target positions of a batch, row by row, and the tokens [N] to predict there."""
         positions = batch.target_mask.flatten().nonzero().squeeze(1)
         self._positions = positions
         try:
             output = self._model(**batch.model_inputs(self._model.config))
         finally:
             self._positions = None
-        targets = batch.labels.flatten()[positions]
-        return BaseResult(cross_entropy_sum(output.logits[0], targets), len(targets))
+        return output.logits[0], batch.labels.flatten()[positions]
 
     def detach(self) -> None:
         """Takes the hook off the head again."""
