@@ -12,6 +12,7 @@ from steerline.errors import SimulationError
 from steerline.simulation.scenario import Scenario
 
 SCENARIOS: dict[str, str] = {
+    "debate": "steerline.simulation.scenarios.debate:Debate",
     "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
 }
 """The built-in scenarios. A module is imported when its scenario is asked for."""
