@@ -13,6 +13,7 @@ from steerline.simulation.scenario import Scenario
 
 SCENARIOS: dict[str, str] = {
     "debate": "steerline.simulation.scenarios.debate:Debate",
+    "epidemic": "steerline.simulation.scenarios.epidemic:Epidemic",
     "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
 }
 """The built-in scenarios. A module is imported when its scenario is asked for."""

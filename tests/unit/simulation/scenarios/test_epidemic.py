@@ -1,0 +1,162 @@
+"""The epidemic against its oracles, and what its days log."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from steerline.config.simulation_agents import Profile
+from steerline.errors import SimulationError
+from steerline.simulation.oracle import Oracle, consult
+from steerline.simulation.result import Result
+from steerline.simulation.rng import CounterRng
+from steerline.simulation.runner import run
+from steerline.simulation.scenario import Seat
+from steerline.simulation.scenarios.epidemic import ILL, IMMUNE, SUSCEPTIBLE, Epidemic, EpidemicParams, game
+from steerline.simulation.scenarios.epidemic_contacts import (
+    RegularContacts,
+    ScaleFreeContacts,
+    SmallWorldContacts,
+    contacts,
+)
+from steerline.simulation.scenarios.epidemic_theory import final_size, regular_final_size, waves
+
+ANN = [("ann", "careless", {})]
+NETWORKS = [
+    RegularContacts(kind="regular"),
+    SmallWorldContacts(kind="small_world"),
+    ScaleFreeContacts(kind="scale_free"),
+]
+
+
+@pytest.mark.parametrize("oracle", Epidemic.oracles(), ids=lambda oracle: oracle.name)
+def test_scripted_runs_agree_with_theory(oracle: Oracle) -> None:
+    verdict = consult(oracle)
+    assert verdict.agrees, verdict
+
+
+@pytest.mark.parametrize(
+    ("r0", "size"), [(1.2, 0.314), (1.5, 0.583), (2.0, 0.797), (2.5, 0.893), (3.0, 0.940), (0.9, 0)]
+)
+def test_final_sizes_are_those_of_the_textbook(r0: float, size: float) -> None:
+    assert final_size(r0) == pytest.approx(size, abs=6e-4)
+
+
+def test_a_graph_of_many_neighbours_comes_near_complete_mixing() -> None:
+    assert regular_final_size(10_000, 2.0 / 10_000) == pytest.approx(final_size(2.0), abs=1e-3)
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.kind)
+def test_links_hold_both_ways_once_and_to_others(network: RegularContacts) -> None:
+    town = contacts(network, 500, 7)
+    rows = [town.others[town.starts[i] : town.starts[i + 1]].tolist() for i in range(500)]
+    assert all(len(row) == len(set(row)) and i not in row for i, row in enumerate(rows))
+    assert all(i in rows[other] for i, row in enumerate(rows) for other in row)
+    assert town.of(np.array([3, 9, 3], np.int32)).tolist() == rows[3] + rows[9] + rows[3]
+
+
+def test_networks_have_the_degrees_that_they_promise() -> None:
+    regular, small, free = (np.diff(contacts(network, 5000, 7).starts) for network in NETWORKS)
+    assert np.mean(regular == 6) > 0.99
+    assert small.mean() == pytest.approx(6, abs=0.05)
+    assert free.mean() == pytest.approx(6, abs=0.1)
+    assert free.max() > 10 * small.max()
+
+
+def test_the_same_spec_gives_the_same_history_and_another_seed_another() -> None:
+    spec = game(ANN, contact={"kind": "small_world", "degree": 6, "chance": 0.2}, inhabitants=300)
+    assert run(spec).hash == run(spec).hash
+    assert run(spec).hash != run(spec.model_copy(update={"seed": 1})).hash
+
+
+def everybody(result: Result) -> np.ndarray:
+    """Health of all, from the first day and the logged deltas alone."""
+    spec = result.spec
+    params = EpidemicParams.model_validate(spec.params)
+    seats = [Seat(agent.id) for agent in spec.agents]
+    health = Epidemic(params).reset(seats, CounterRng(spec.seed).within("reset"))["health"].copy()
+    for event in result.of_kind("env.changed"):
+        for name, now in (("infected", ILL), ("recovered", IMMUNE), ("waned", SUSCEPTIBLE)):
+            health[event.payload[name]] = now
+    return health
+
+
+def test_the_logged_deltas_alone_tell_the_health_of_all() -> None:
+    result = run(game(ANN, inhabitants=400, immunity_days=20, days=60))
+    assert np.array_equal(everybody(result), result.state["health"])
+    assert len(list(result.of_kind("env.changed"))) == result.tick == 60
+
+
+def test_nobody_comes_or_goes() -> None:
+    result = run(game(ANN, inhabitants=400, immunity_days=20, days=60))
+    for values in result.metrics:
+        assert values["susceptible"] + values["ill"] + values["immune"] == pytest.approx(1.0)
+
+
+def test_behaviour_lowers_the_peak_and_makes_waves_of_a_disease_that_comes_back() -> None:
+    settings = {"inhabitants": 3000, "contact": {"kind": "mixing", "r0": 3.0}}
+    free, afraid = run(game(ANN, **settings)), run(game(ANN, **settings, fear=20))
+    assert afraid.outcome["peak"] < 0.7 * free.outcome["peak"]
+    assert free.outcome["waves"] == 1
+    assert afraid.outcome["isolation_follows_illness"] > 0.9
+    back = run(game(ANN, **settings, immunity_days=60, days=200))
+    assert back.outcome["waves"] > 1
+    assert back.metrics[-1]["ill"] > 0
+
+
+def test_who_stays_at_home_neither_catches_nor_spreads() -> None:
+    hermit = [("ann", "fearful", {"threshold": -1.0})]
+    result = run(game(hermit, inhabitants=2, ill_at_start=1, contact={"kind": "mixing", "r0": 1000}))
+    assert result.metrics[-1]["infections"] == 0.5
+
+
+def test_an_agent_knows_its_own_health_and_nobody_elses() -> None:
+    scenario = Epidemic(EpidemicParams(inhabitants=50, ill_at_start=25))
+    state = scenario.reset([Seat(name) for name in "abcdefgh"], CounterRng(0))
+    for place, agent in enumerate("abcdefgh"):
+        seen = scenario.observe(state, agent)
+        assert seen.facts["ill"] == (state["health"][place] == ILL)
+        assert seen.facts.keys() == {"day", "share", "ill", "immune"}
+        assert "you are ill" not in seen.text
+    ill = "abcdefgh"[int(np.flatnonzero(state["health"][:8] == ILL)[0])]
+    assert "Only you know: you are ill." in scenario.prompt(scenario.observe(state, ill), Profile()).user
+
+
+def test_what_agents_tell_each_other_is_where_they_were() -> None:
+    result = run(game([("ann", "careless", {}), ("bob", "considerate", {})], inhabitants=20, ill_at_start=20, days=1))
+    told = {(event.agent, event.payload["blocks"][0]["text"]) for event in result.of_kind("msg.sent")}
+    assert told == {("ann", "I went out today."), ("bob", "I stayed at home today.")}
+
+
+def test_agents_that_hear_that_others_stay_at_home_do_so_too() -> None:
+    people = [("ann", "fearful", {"threshold": -1.0}), ("bob", "conformist", {})]
+    result = run(game(people, inhabitants=100, ill_at_start=1, contact={"kind": "mixing", "r0": 0}, days=3))
+    assert [e.payload["payload"] for e in result.of_kind("action.taken") if e.agent == "bob"][:2] == ["out", "home"]
+
+
+def test_an_illness_is_felt_as_a_loss() -> None:
+    people = [("ann", "careless", {}), ("bob", "careless", {})]
+    result = run(game(people, inhabitants=2, ill_at_start=1, contact={"kind": "mixing", "r0": 1000}))
+    values = [event.payload["value"] for event in result.of_kind("feedback.given") if event.tick == 0]
+    assert sorted(values) == [1.0 - 5.0, 1.0]
+
+
+def test_what_cannot_be_read_is_a_day_outside_and_is_counted() -> None:
+    scenario = Epidemic(EpidemicParams())
+    seen = scenario.observe(scenario.reset([Seat("a")], CounterRng(0)), "a")
+    assert scenario.parse("I will stay home.", seen.legal).payload == "home"
+    parsed = scenario.parse("who knows", seen.legal)
+    assert (parsed.payload, parsed.status) == ("out", "defaulted")
+
+
+def test_more_agents_than_inhabitants_are_refused() -> None:
+    with pytest.raises(SimulationError, match="too small"):
+        run(game([(name, "careless", {}) for name in "abc"], inhabitants=2, ill_at_start=1))
+
+
+@pytest.mark.parametrize(
+    ("curve", "count"),
+    [([1, 5, 50, 20, 3, 0], 1), ([1, 50, 10, 60, 5], 2), ([50, 30, 50, 30], 1), ([1, 2, 1], 0), ([9, 60], 1)],
+)
+def test_waves_are_peaks_with_a_fall_between(curve: list[int], count: int) -> None:
+    assert waves(curve, floor=10) == count
