@@ -12,9 +12,10 @@ from steerline.errors import SimulationError
 from steerline.simulation.scenario import Scenario
 
 SCENARIOS: dict[str, str] = {
-    "debate": "steerline.simulation.scenarios.debate:Debate",
     "epidemic": "steerline.simulation.scenarios.epidemic:Epidemic",
+    "prisoners_dilemma": "steerline.simulation.scenarios.prisoners_dilemma:PrisonersDilemma",
     "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
+    "debate": "steerline.simulation.scenarios.debate:Debate",
 }
 """The built-in scenarios. A module is imported when its scenario is asked for."""
 
