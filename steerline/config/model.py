@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from steerline.config.archive import PackagedRef
-from steerline.config.base import Spec
+from steerline.config.base import NOT_IDENTITY, Spec
 
 
 class HubModel(Spec):
@@ -26,6 +26,18 @@ class LocalModel(Spec):
     kind: Literal["local"]
     path: str
     """Folder or `.gguf` file. Pickle weights (`.bin`, `.pt`) are refused."""
+
+
+class RunModel(Spec):
+    """What a fine-tuning run on this storage has exported."""
+
+    kind: Literal["run"]
+    run: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
+    """The run's name, or its unique beginning."""
+    storage_path: str = Field(default="runs", json_schema_extra=NOT_IDENTITY)
+    """Folder of the runs, as in their `cluster.storage_path`."""
+    trained_by: str | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """Config file of that run, for the message where it is missing."""
 
 
 class PackagedModel(PackagedRef):
@@ -61,7 +73,7 @@ class RandomModel(Spec):
     """Seed of the random weights."""
 
 
-ModelSource = Annotated[HubModel | LocalModel | PackagedModel | RandomModel, Field(discriminator="kind")]
+ModelSource = Annotated[HubModel | LocalModel | RunModel | PackagedModel | RandomModel, Field(discriminator="kind")]
 
 
 class LoraSpec(Spec):

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from steerline.config.archive import ArchiveSpec
-from steerline.config.model import HubModel, LocalModel, ModelSpec, PackagedModel, RandomModel
+from steerline.config.model import HubModel, LocalModel, ModelSource, ModelSpec, PackagedModel, RandomModel, RunModel
 from steerline.data.packaged import CATALOGUE, entry_of, resolve
 from steerline.errors import ModelError
+from steerline.home import storage_folder
 from steerline.models.convert import convert_once
 from steerline.models.converted import file_folder, packaged_folder
 
@@ -34,6 +35,8 @@ def prepare(spec: ModelSpec) -> None:
         if path.is_file():
             convert_once(lambda: path, file_folder(path), {"source": str(path)})
         check_folder(_folder_of(path), trust_remote_code=spec.trust_remote_code)
+    elif isinstance(source, RunModel):
+        check_folder(run_export(source), trust_remote_code=spec.trust_remote_code)
     elif isinstance(source, PackagedModel):
         _prepare_packaged(source)
 
@@ -46,6 +49,9 @@ def local_folder(spec: ModelSpec) -> Path | None:
     if isinstance(source, LocalModel):
         path = Path(source.path).expanduser()
         folder = _folder_of(path) if path.exists() else path
+    elif isinstance(source, RunModel):
+        exports = run_exports(source)
+        return exports[0] if len(exports) == 1 else None
     elif isinstance(source, PackagedModel):
         folder = packaged_folder(_archive(source))
     else:
@@ -53,12 +59,43 @@ def local_folder(spec: ModelSpec) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def describe(source: HubModel | LocalModel | PackagedModel | RandomModel) -> str:
+def run_exports(source: RunModel) -> list[Path]:
+    """The exports on this machine that a run's name or beginning fits: that of exactly this name, or all it begins."""
+    storage = storage_folder(source.storage_path)
+    exact = storage / source.run / "export"
+    if exact.is_dir():
+        return [exact]
+    return sorted(folder for folder in storage.glob(f"{source.run}*/export") if folder.is_dir())
+
+
+def run_export(source: RunModel) -> Path:
+    """The folder that a run has exported.
+
+    Raises:
+        ModelError: there is none, or several runs fit the name.
+    """
+    found = run_exports(source)
+    if len(found) == 1:
+        return found[0]
+    config = source.trained_by or "its config"
+    raise ModelError(
+        "more than one run fits this name" if found else "no run of this name has exported a model here",
+        where="model.source.run",
+        got=source.run,
+        expected=", ".join(folder.parent.name for folder in found)
+        or f"a finished run in {storage_folder(source.storage_path)}",
+        fix="type more of the name" if found else f"train it: `python -m jobs.finetune {config}`",
+    )
+
+
+def describe(source: ModelSource) -> str:
     """The source in one line, for messages and model cards."""
     if isinstance(source, HubModel):
         return f"{source.id}@{source.revision}"
     if isinstance(source, LocalModel):
         return source.path
+    if isinstance(source, RunModel):
+        return f"export of {source.run}"
     if isinstance(source, RandomModel):
         return f"random {source.architecture} (seed {source.seed})"
     archive = _archive(source)

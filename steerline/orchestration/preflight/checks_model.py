@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from steerline.config.model import HubModel, LocalModel, PackagedModel, RandomModel
+from steerline.config.model import HubModel, LocalModel, PackagedModel, RandomModel, RunModel
+from steerline.errors import ModelError
+from steerline.models.sources import run_export
 from steerline.orchestration.preflight.core import Finding, Scene, failure, warning
 from steerline.orchestration.preflight.model_facts import damage, hub_folder, hub_is_offline
 
@@ -20,6 +22,8 @@ def source(scene: Scene) -> Iterator[Finding]:
     match scene.spec.model.source:
         case LocalModel(path=path):
             yield from _local(Path(path).expanduser())
+        case RunModel() as run:
+            yield from _run(run)
         case HubModel(id=name, revision=revision):
             yield from _hub(name, revision)
         case PackagedModel(name=str(name)):
@@ -40,6 +44,17 @@ def _local(path: Path) -> Iterator[Finding]:
         yield failure(
             "a single file can only be a GGUF", path="model.source.path", got=str(path), expected="a folder, or `.gguf`"
         )
+
+
+def _run(source: RunModel) -> Iterator[Finding]:
+    try:
+        folder = run_export(source)
+    except ModelError as error:
+        yield failure(
+            error.what, path="model.source.run", got=str(error.got), expected=str(error.expected), fix=str(error.fix)
+        )
+        return
+    yield from _folder(folder, "model.source.run")
 
 
 def _hub(name: str, revision: str) -> Iterator[Finding]:

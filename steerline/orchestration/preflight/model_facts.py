@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from steerline.config.model import HubModel, LocalModel, LoraSpec, ModelSpec, PackagedModel, RandomModel
+from steerline.config.model import HubModel, LocalModel, LoraSpec, ModelSpec, PackagedModel, RandomModel, RunModel
 from steerline.data.packaged import CATALOGUE, cached
 from steerline.errors import FetchError, ModelError
 from steerline.models.converted import file_folder, packaged_folder
 from steerline.models.gguf_header import is_gguf, read_header
+from steerline.models.sources import local_folder
 
 _DEPTH = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _POSITIONS = ("max_position_embeddings", "n_positions")
@@ -42,6 +43,8 @@ class ModelFacts:
             return cls(config={"model_type": source.architecture, **source.overrides})
         if isinstance(source, HubModel):
             folder, file = hub_folder(source.id, source.revision), None
+        elif isinstance(source, RunModel):
+            folder, file = local_folder(spec), None
         elif isinstance(source, LocalModel):
             folder, file = _local(Path(source.path).expanduser())
         else:

@@ -169,4 +169,4 @@ def test_an_unknown_kind_of_job_has_no_schema() -> None:
 
 
 def test_every_union_of_specs_is_told_apart_by_kind() -> None:
-    assert set(kinds(child(child(FinetuneSpec, "model"), "source"))) == {"hub", "local", "packaged", "random"}
+    assert set(kinds(child(child(FinetuneSpec, "model"), "source"))) == {"hub", "local", "run", "packaged", "random"}
