@@ -1,8 +1,8 @@
 """One loaded model, judged under many steerings at once.
 
-Points that differ in strength alone share forward passes: each row of a batch carries the strength of its point, and
-the layers below the first steered one run once for all of them. A point's answers are those that it gives alone, up to
-the rounding of larger matrix products.
+Points that differ in strengths or residual scales alone share forward passes: each row of a batch carries those of its
+point, and the layers below the first steered one run once for all of them. A point's answers are those that it gives
+alone, up to the rounding of larger matrix products.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class _Passes:
                 self._on_progress(self._task.name, before + done, total)
 
             scores = self._together(questions, group, report).scores(self._task.normalise)
-            for number, of_point in zip(group.points, scores, strict=True):
+            for number, of_point in zip(group.numbers, scores, strict=True):
                 results[number] = judged_by_scores(self._task, examples, of_point)
         return [results[number] for number in range(len(points))]
 
@@ -143,7 +143,7 @@ class _Passes:
                 for start in range(0, len(group.points), most):
                     chosen = slice(start, start + most)
                     fan.copies = len(group.points[chosen])
-                    with group.rows(attachment, chosen, len(rows)):
+                    with group.rows(attachment, chosen, len(rows), self._sites.num_layers):
                         tally.add(rows, log_probabilities(rows, fan.copies), start)
                 report(tally.num_done * len(group.points))
         return tally

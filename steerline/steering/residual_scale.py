@@ -44,7 +44,7 @@ class ResidualScale:
         self.spec = spec
         self.layers = select_layers(spec.layers, anatomy.num_layers)
         self._now = now
-        self._betas = _betas_of(spec, len(self.layers))
+        self._betas = betas_of(spec, len(self.layers))
         self._last_forward = now()
         self._recomputed: dict[tuple[int, int], Conditions] = {}
         self._handles: list[RemovableHandle] = []
@@ -185,8 +185,12 @@ def checked_row_betas(betas: Tensor, shape: tuple[int, int]) -> Tensor:
     return wide
 
 
-def _betas_of(spec: ResidualScaleSpec, num_layers: int) -> Tensor:
-    """The spec's betas [P, N], float64."""
+def betas_of(spec: ResidualScaleSpec, num_layers: int) -> Tensor:
+    """The spec's betas [P, N], float64: 1 part, or attention and FFN apart; N layers.
+
+    Raises:
+        SteeringError: there are not as many betas as layers.
+    """
     parts = [spec.betas]
     if spec.split:
         parts.append(spec.betas if spec.ffn_betas is None else spec.ffn_betas)

@@ -11,6 +11,7 @@ import torch
 
 from steerline.config.data import DatasetSpec, FileData, PromptAnswerFormat
 from steerline.config.evaluation import EvaluationSpec, TaskEvaluation
+from steerline.config.residual_scale import ResidualScaleSpec
 from steerline.config.steering import BoostSpec, EntropySpec, SteeringSpec
 from steerline.data.examples import Example
 from steerline.evaluation.many_strengths import evaluate_many
@@ -130,6 +131,31 @@ def test_points_of_several_settings_come_back_in_their_order() -> None:
     ]
     together = evaluate_many(model, TOKENIZER, spec(), mixed)
     apart = [alone(model, point, spec()) for point in mixed]
+    np.testing.assert_allclose(scores(together), scores(apart), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_residual_scales_share_a_batch_whatever_their_betas(split: bool) -> None:
+    model = tiny_model("llama", dtype=torch.float64)
+    given = [
+        SteeringSpec(),
+        *(
+            SteeringSpec(residual_scale=ResidualScaleSpec(betas=betas, strength=strength, layers=(1,), split=split))
+            for betas, strength in ((0.5, 1.0), (1.7, 1.0), ((1.7,), 0.5), (0.0, 0.25))
+        ),
+    ]
+    together = evaluate_many(model, TOKENIZER, spec(), given)
+    apart = [alone(model, point, spec()) for point in given]
+    np.testing.assert_allclose(scores(together), scores(apart), rtol=0, atol=1e-12)
+    assert rows_seen(model, 0, given) == len(EXAMPLES)
+
+
+def test_a_boost_and_residual_scales_act_together() -> None:
+    model = tiny_model("llama", dtype=torch.float64)
+    scales = ResidualScaleSpec(betas=(0.5, 1.5))
+    given = [point.model_copy(update={"residual_scale": scales}) for point in points()]
+    together = evaluate_many(model, TOKENIZER, spec(), given)
+    apart = [alone(model, point, spec()) for point in given]
     np.testing.assert_allclose(scores(together), scores(apart), rtol=0, atol=1e-12)
 
 
