@@ -15,6 +15,7 @@ SCENARIOS: dict[str, str] = {
     "epidemic": "steerline.simulation.scenarios.epidemic:Epidemic",
     "prisoners_dilemma": "steerline.simulation.scenarios.prisoners_dilemma:PrisonersDilemma",
     "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
+    "ultimatum": "steerline.simulation.scenarios.ultimatum:Ultimatum",
     "debate": "steerline.simulation.scenarios.debate:Debate",
 }
 """The built-in scenarios. A module is imported when its scenario is asked for."""
