@@ -12,6 +12,7 @@ from steerline.config.simulation_agents import (
     BrainSpec,
     GeneratedPopulation,
     HybridBrain,
+    ImitationSpec,
     LlmBrain,
     PopulationSpec,
 )
@@ -30,6 +31,7 @@ from steerline.config.simulation_topology import (
     FullTopology,
     InterceptorSpec,
     LayeredTopology,
+    MasksTopology,
     StarTopology,
     TopologySpec,
 )
@@ -60,6 +62,8 @@ class SimulationSpec(Spec):
     """Who decides when, inside a tick."""
     max_ticks: int = Field(ge=1)
     """Ticks after which the run ends if the scenario has not ended it."""
+    imitation: ImitationSpec | None = None
+    """Whether strategies spread by success; none keeps every agent's brain."""
     max_agents: int = Field(default=1000, ge=1)
     """Most agents alive at once, when agents may create others."""
     seed: int = Field(default=0, ge=0)
@@ -80,13 +84,11 @@ class SimulationSpec(Spec):
     """Where the answers of models come from."""
 
     @model_validator(mode="after")
-    def _somebody_takes_part(self) -> SimulationSpec:
+    def _names_are_unique(self) -> SimulationSpec:
         ids = [agent.id for agent in self.agents]
         twice = sorted({name for name in ids if ids.count(name) > 1}) if len(ids) != len(set(ids)) else []
         if twice:
             raise misfit(f"two agents are named {twice[0]}", "agents", expected="each id once")
-        if not ids and self.population is None:
-            raise misfit("there are no agents", "agents", "population", fix="list `agents`, or give a `population`")
         return self
 
     @model_validator(mode="after")
@@ -135,4 +137,6 @@ def _named(topology: TopologySpec) -> set[str]:
             return set(order or ())
         case LayeredTopology(levels=levels):
             return {name for level in levels for name in level}
+        case MasksTopology(nodes=nodes):
+            return set(nodes)
     return set()

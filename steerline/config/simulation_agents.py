@@ -159,7 +159,7 @@ class SummaryMemory(Spec):
 
 
 class BeliefMemory(Spec):
-    """A table of what the agent believes about each other agent: the last it heard, and how its actions went."""
+    """A table of the other agents: the last that the agent heard of each, and how often it heard of it."""
 
     kind: Literal["belief"]
     max_tokens: int = Field(default=256, ge=1)
@@ -180,6 +180,21 @@ class SelfEvolutionSpec(Spec):
     """Parts of the profile that it may rewrite."""
     policy: str | None = None
     """Scripted policy that reflects; none asks the agent's own model."""
+
+
+class ImitationSpec(Spec):
+    """Strategies that spread by success: pairwise comparison by the Fermi rule (Szabo and Toke 1998).
+
+    An agent meets another at random and takes over its brain with probability `1 / (1 + exp(-intensity * d))`, where d
+    is by how much the other's feedback since the last time is larger.
+    """
+
+    every: int = Field(default=1, ge=1)
+    """Ticks between comparisons."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of agents that compare themselves."""
+    intensity: float = Field(default=1.0, ge=0)
+    """How much success counts; 0 is a coin toss."""
 
 
 class AgentSpec(Spec):

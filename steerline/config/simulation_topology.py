@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from steerline.config.base import Spec
+from steerline.config.base import Spec, misfit
 from steerline.config.simulation_agents import AgentId
 
 
@@ -124,12 +124,35 @@ class PrunedTopology(Spec):
     """Share of equal actions at which the run ends."""
 
 
+Matrix = tuple[tuple[Literal[0, 1], ...], ...]
+"""Row u, column v: 1 where u is heard by v."""
+
+
 class MasksTopology(Spec):
-    """A folder of three JSON files: topology (spatial, temporal and node masks by round), agents, meta."""
+    """Links by round, written out; `steerline.simulation.masks` reads them from a folder of three JSON files.
+
+    Use it with `engine: sequential`: in a round, agents act in an order in which nobody waits for a later one.
+    """
 
     kind: Literal["masks"]
-    folder: str
-    """The folder."""
+    nodes: tuple[AgentId, ...] = Field(min_length=1)
+    """The agents, in order of rows and columns."""
+    spatial: tuple[Matrix, ...] = Field(min_length=1)
+    """[T][N][N], who is heard by whom in the same round; no circles."""
+    temporal: tuple[Matrix, ...] = Field(min_length=1)
+    """[T][N][N], who of the round before is heard by whom in this one; the first is never used."""
+    active: tuple[tuple[Literal[0, 1], ...], ...] = Field(min_length=1)
+    """[T][N], who acts in a round."""
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> MasksTopology:
+        rounds, size = len(self.spatial), len(self.nodes)
+        if len(self.temporal) != rounds or len(self.active) != rounds:
+            raise misfit("the masks are of different lengths", "temporal", "active", expected=f"{rounds} rounds each")
+        rows = [row for matrix in (*self.spatial, *self.temporal) for row in (matrix, *matrix)]
+        if any(len(row) != size for row in (*rows, *self.active)):
+            raise misfit("a mask is not of the size of the nodes", "nodes", expected=f"{size} by {size}")
+        return self
 
 
 class CustomTopology(Spec):

@@ -2,30 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-from steerline.config.simulation_agents import ScriptedBrain
+from steerline.config.simulation_agents import (
+    CustomBrain,
+    HumanBrain,
+    HybridBrain,
+    LlmBrain,
+    ScriptedBrain,
+    StubBrain,
+)
 from steerline.errors import SimulationError
+from steerline.simulation.action import ActionSpec, Choice, FreeText, Integer, Number
+from steerline.simulation.asking import Asker
+from steerline.simulation.canonical import canonical
 from steerline.simulation.game import Game
+from steerline.simulation.humans import Humans
+from steerline.simulation.interruption import Interruption
+from steerline.simulation.names import find
+from steerline.simulation.parsing import answer
+from steerline.simulation.rng import CounterRng
 from steerline.simulation.scenario import Policy
 from steerline.simulation.turn import Decision, Turn
 
+BRAIN_GROUP = "steerline.brains"
+MALFORMED = "hm, let me think about it"
+
+
+class Brain(Protocol):
+    """A brain of your own: `CustomBrain` names its class."""
+
+    async def decide(self, turn: Turn) -> str:
+        """The text that answers a turn. It is logged, so that a replay need not ask again."""
+        ...
+
 
 class Brains:
-    """Answers turns with the brains that the agents' specs name."""
+    """Answers turns with the brains that the agents' specs name.
 
-    def __init__(self, game: Game) -> None:
+    Args:
+        game: the rules.
+        asker: who reaches models.
+        humans: who reaches people.
+    """
+
+    def __init__(self, game: Game, asker: Asker, humans: Humans) -> None:
         self._game = game
+        self._asker = asker
+        self._humans = humans
+        self._custom: dict[str, Brain] = {}
 
     async def decide(self, turns: Sequence[Turn]) -> Sequence[Decision]:
-        """An answer to each turn, in order."""
-        return [self._scripted(turn) for turn in turns]
+        """An answer to each turn, in order.
 
-    def _scripted(self, turn: Turn) -> Decision:
-        brain = turn.agent.brain
-        assert isinstance(brain, ScriptedBrain)
-        policy = self._policy(brain.policy, turn.agent.id)
-        return Decision(policy(turn.observation, turn.agent.profile, turn.rng))
+        Raises:
+            Interruption: somebody cannot answer now.
+        """
+        decisions: dict[int, Decision] = {}
+        models: dict[int, tuple[Turn, LlmBrain]] = {}
+        people: dict[int, tuple[Turn, HumanBrain]] = {}
+        for place, turn in enumerate(turns):
+            brain = turn.agent.brain
+            if isinstance(brain, HybridBrain):
+                by_model = turn.rng.uniform("hybrid") < brain.share
+                brain = brain.llm if by_model else ScriptedBrain(kind="scripted", policy=brain.policy)
+            match brain:
+                case LlmBrain():
+                    models[place] = (turn, brain)
+                case HumanBrain():
+                    people[place] = (turn, brain)
+                case ScriptedBrain():
+                    decisions[place] = self._scripted(turn, brain.policy)
+                case StubBrain():
+                    decisions[place] = self._stub(turn, brain)
+                case CustomBrain():
+                    decisions[place] = Decision(await self._own(brain).decide(turn))
+        decisions |= zip(models, await self._asker.ask(list(models.values())), strict=True)
+        decisions |= zip(people, await self._humans.answer(list(people.values())), strict=True)
+        return [self._fallen_back(turn, decisions[place]) for place, turn in enumerate(turns)]
+
+    def _scripted(self, turn: Turn, name: str) -> Decision:
+        if turn.purpose == "interview":
+            return Decision(None, "a scripted agent gives no interviews")
+        if turn.purpose == "reflect" and turn.agent.evolution is not None:
+            name = turn.agent.evolution.policy or name
+        return Decision(self._policy(name, turn.agent.id)(turn.observation, turn.agent.profile, turn.rng))
 
     def _policy(self, name: str, agent: str) -> Policy:
         policies = self._game.scenario.scripted
@@ -36,3 +98,48 @@ class Brains:
                 expected=" | ".join(policies),
             )
         return policies[name]
+
+    def _stub(self, turn: Turn, brain: StubBrain) -> Decision:
+        """The policy's answer, spoiled at the set rates. The three kinds of fault are drawn one after another."""
+        rng = turn.rng.within("stub")
+        if rng.uniform("failing") < brain.failing:
+            if self._game.spec.straggler.policy == "wait":
+                raise Interruption("paused", f"the brain of {turn.agent.id} fails")
+            return Decision(None, "the brain failed")
+        if rng.uniform("malformed") < brain.malformed:
+            return Decision(MALFORMED)
+        if rng.uniform("wrong") < brain.wrong:
+            return Decision(any_legal(turn.observation.legal, rng))
+        return self._scripted(turn, brain.policy)
+
+    def _own(self, brain: CustomBrain) -> Brain:
+        key = canonical([brain.name, brain.params]).decode()
+        if key not in self._custom:
+            made: Callable[..., Brain] = find(brain.name, {}, BRAIN_GROUP, "brain")
+            self._custom[key] = made(**brain.params)
+        return self._custom[key]
+
+    def _fallen_back(self, turn: Turn, decision: Decision) -> Decision:
+        """A hybrid's scripted answer where its model's cannot be read."""
+        brain = turn.agent.brain
+        if not (isinstance(brain, HybridBrain) and brain.fallback and turn.purpose == "act"):
+            return decision
+        legal = turn.observation.legal
+        if decision.text is not None and self._game.scenario.parse(decision.text, legal).status != "defaulted":
+            return decision
+        return self._scripted(turn, brain.policy)
+
+
+def any_legal(legal: ActionSpec, rng: CounterRng) -> str:
+    """A text that stands for a random legal action."""
+    match legal:
+        case Choice(options=options):
+            return answer(rng.choice(options, "any"))
+        case Integer(low=low, high=high):
+            return answer(rng.integer(low, high, "any"))
+        case Number(low=low, high=high):
+            return answer(low + (high - low) * rng.uniform("any"))
+        case FreeText():
+            return f"word {rng.integer(0, 9999, 'any')}"
+    default: Any = legal.default
+    return canonical(default).decode()

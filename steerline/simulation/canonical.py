@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from typing import Any
 
 import numpy as np
+
+from steerline.errors import SimulationError
 
 _ARRAY = "__array__"
 
@@ -48,3 +51,35 @@ def _array_from_json(value: dict[str, Any]) -> Any:
         return value
     dtype, shape, content = value[_ARRAY]
     return np.frombuffer(base64.b64decode(content), dtype=dtype).reshape(shape)
+
+
+def check_plain(value: Any, where: str) -> None:
+    """See that data come back from JSON as they were: no tuples, sets, objects, or keys that are no text.
+
+    Raises:
+        SimulationError: they would not.
+    """
+    match value:
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise _not_plain(key, f"{where}, a key")
+                check_plain(item, f"{where}.{key}")
+        case list():
+            for number, item in enumerate(value):
+                check_plain(item, f"{where}[{number}]")
+        case None | bool() | int() | str() | np.ndarray():
+            pass
+        case float() if math.isfinite(value):
+            pass
+        case _:
+            raise _not_plain(value, where)
+
+
+def _not_plain(value: Any, where: str) -> SimulationError:
+    return SimulationError(
+        "a value is not plain data",
+        where=where,
+        got=f"{value!r:.80} ({type(value).__name__})",
+        expected="text, finite numbers, true, false, null, lists, mappings with text keys, numpy arrays",
+    )

@@ -33,6 +33,7 @@ EventKind = Literal[
     "agent.adjusted",
     "agent.spawned",
     "agent.retired",
+    "spawn.refused",
     "human.requested",
     "human.answered",
     "control.applied",

@@ -10,7 +10,7 @@ from steerline.config.simulation import SimulationSpec
 from steerline.simulation.names import scenario
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.scenario import Scenario
-from steerline.simulation.topologies import topology_of
+from steerline.simulation.topologies.named import topology_of
 from steerline.simulation.topology import Topology
 
 

@@ -13,6 +13,7 @@ from steerline.simulation.scenario import Scenario
 
 SCENARIOS: dict[str, str] = {
     "epidemic": "steerline.simulation.scenarios.epidemic:Epidemic",
+    "fishery": "steerline.simulation.scenarios.fishery:Fishery",
     "prisoners_dilemma": "steerline.simulation.scenarios.prisoners_dilemma:PrisonersDilemma",
     "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
     "ultimatum": "steerline.simulation.scenarios.ultimatum:Ultimatum",

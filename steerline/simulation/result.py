@@ -10,7 +10,7 @@ from steerline.config.simulation import SimulationSpec
 from steerline.simulation.event import Event
 from steerline.simulation.scenario import State
 
-Status = Literal["ended", "paused", "stopped"]
+Status = Literal["ended", "paused", "waiting", "stopped"]
 
 
 @dataclass(frozen=True)

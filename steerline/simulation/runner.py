@@ -3,62 +3,72 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Mapping
+from dataclasses import replace
 
 from steerline.config.simulation import SimulationSpec
-from steerline.simulation.brains import Brains
-from steerline.simulation.event import GENESIS, Event, EventDraft, seal
-from steerline.simulation.game import Game
+from steerline.inference.client import InferenceClient
+from steerline.inference.request import Backend
+from steerline.simulation.engine import Engine, Surroundings
 from steerline.simulation.result import Result
-from steerline.simulation.tick import Tick
+from steerline.simulation.store.base import Store
+from steerline.simulation.store.memory import MemoryStore
 from steerline.simulation.turn import Decider
-from steerline.simulation.world import World, seat_of
 
 
-def run(spec: SimulationSpec, decider: Decider | None = None) -> Result:
-    """Play a simulation to its end.
+def run(
+    spec: SimulationSpec,
+    decider: Decider | None = None,
+    *,
+    store: Store | None = None,
+    sim: str | None = None,
+    ticks: int | None = None,
+    backends: Mapping[str, Backend] | None = None,
+    around: Surroundings | None = None,
+) -> Result:
+    """Play a simulation until it ends, pauses or waits, from where its store has it.
 
     Args:
         spec: the simulation.
         decider: who answers the turns; none takes the brains that the spec names.
+        store: where it is kept; none keeps it in memory.
+        sim: its name in the store; none makes one of the spec's name and fingerprint.
+        ticks: stop after so many ticks.
+        backends: who answers for the models, by alias; none opens those that the spec describes.
+        around: what else the run finds around it.
 
     Raises:
         SimulationError: the simulation cannot be played.
     """
-    return asyncio.run(play(spec, decider))
+    return asyncio.run(play(spec, decider, store=store, sim=sim, ticks=ticks, backends=backends, around=around))
 
 
-async def play(spec: SimulationSpec, decider: Decider | None = None) -> Result:
+async def play(
+    spec: SimulationSpec,
+    decider: Decider | None = None,
+    *,
+    store: Store | None = None,
+    sim: str | None = None,
+    ticks: int | None = None,
+    backends: Mapping[str, Backend] | None = None,
+    around: Surroundings | None = None,
+) -> Result:
     """`run`, for a caller with an event loop."""
-    game = Game.of(spec)
-    decider = decider or Brains(game)
-    world = genesis(game)
-    events: list[Event] = []
-
-    def record(drafts: list[EventDraft], tick: int) -> None:
-        prev = events[-1].hash if events else GENESIS
-        events.extend(seal(drafts, tick, len(events), prev, time.time()))
-
-    record([EventDraft("start", "sim.created", {"fingerprint": game.fingerprint})], 0)
-    while world.ended is None:
-        tick = Tick(game, world, decider)
-        number = world.tick
-        world = await tick.run()
-        record(tick.drafts, number)
-    values = tuple(event.payload["values"] for event in events if event.kind == "metric.recorded")
-    outcome = game.scenario.outcome(world.state)
-    return Result(
-        spec, game.fingerprint[:10], "ended", world.ended, world.tick, world.state, outcome, values, tuple(events)
-    )
+    around = around or Surroundings()
+    if decider is not None:
+        around = replace(around, decider=lambda _: decider)
+    store = MemoryStore() if store is None else store
+    if around.client is not None or not (backends or _needs_models(spec)):
+        return await Engine(spec, store, sim, around=around).run(ticks)
+    async with InferenceClient(backends or _opened(spec)) as client:
+        return await Engine(spec, store, sim, around=replace(around, client=client)).run(ticks)
 
 
-def genesis(game: Game) -> World:
-    """The world before the first tick."""
-    agents = {agent.id: agent for agent in sorted(game.spec.agents, key=lambda agent: agent.id)}
-    seats = [seat_of(agent) for agent in agents.values()]
-    return World(
-        tick=0,
-        state=game.scenario.reset(seats, game.rng.within("reset")),
-        topology=game.topology.start(seats, game.rng.within("topology")),
-        agents=agents,
-    )
+def _needs_models(spec: SimulationSpec) -> bool:
+    return bool(spec.models) and spec.replay.kind != "strict"
+
+
+def _opened(spec: SimulationSpec) -> dict[str, Backend]:
+    from steerline.inference.backends.open import open_backend
+
+    return {alias: open_backend(ref.backend) for alias, ref in spec.models.items()}

@@ -10,7 +10,7 @@ from steerline.config.simulation_agents import AgentSpec
 from steerline.simulation.observation import Observation
 from steerline.simulation.rng import CounterRng
 
-Purpose = Literal["act", "reflect", "summarise", "interview"]
+Purpose = Literal["act", "reflect", "summarise", "interview", "invent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,9 @@ class Decision:
     """The answer; none where there was none, and the default is taken."""
     reason: str = ""
     """Why there was none."""
+    removed: int = 0
+    cut: int = 0
+    """Characters that were taken out and cut off before the text was recorded; 0 for a text that comes as it was."""
 
 
 class Decider(Protocol):

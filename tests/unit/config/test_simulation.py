@@ -33,10 +33,6 @@ def test_two_agents_of_one_name_are_refused() -> None:
     assert "two agents are named a" in refusal(agents=[AGENTS[0], AGENTS[0]])
 
 
-def test_a_simulation_without_agents_is_refused() -> None:
-    assert "there are no agents" in refusal(agents=[])
-
-
 def test_a_brain_that_names_no_model_is_refused() -> None:
     agent = {"id": "a", "brain": {"kind": "llm", "model": "big"}}
     assert "no model is called big" in refusal(agents=[agent])

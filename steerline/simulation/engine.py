@@ -1,0 +1,240 @@
+"""Runs a simulation out of a store: takes the lease, restores the world, plays ticks, each one transaction."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from steerline.config.simulation import SimulationSpec
+from steerline.config.simulation_running import PauseStep
+from steerline.errors import SimulationError
+from steerline.inference.client import InferenceClient
+from steerline.simulation.asking import Asker
+from steerline.simulation.brains import Brains
+from steerline.simulation.budgets import Budget
+from steerline.simulation.canonical import check_plain
+from steerline.simulation.event import Event, EventDraft, seal
+from steerline.simulation.game import Game
+from steerline.simulation.genesis import begin
+from steerline.simulation.humans import AskHuman, Humans
+from steerline.simulation.interruption import Interruption
+from steerline.simulation.interventions import Intervention
+from steerline.simulation.journal import Journal
+from steerline.simulation.restoring import restore
+from steerline.simulation.result import Result, Status
+from steerline.simulation.store.base import Call, Control, Lease, Snapshot, Store
+from steerline.simulation.tick import advance
+from steerline.simulation.turn import Decider
+from steerline.simulation.world import World
+
+LEASE_S = 30.0
+"""Seconds that a run may be silent before another one may take over."""
+
+OnCommit = Callable[[World, Sequence[Event]], None]
+"""Called after each committed tick, with the world and the tick's events."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run finds around it. All of it may be left out."""
+
+    client: InferenceClient | None = None
+    """Who reaches the models."""
+    ask_human: AskHuman | None = None
+    """Asks a person who is here."""
+    on_commit: OnCommit | None = None
+    """Follows the run."""
+    decider: Callable[[Decider], Decider] | None = None
+    """Wraps the brains, e.g. for a replay."""
+    calls: Sequence[Call] | None = None
+    """A journal to replay; none takes the simulation's own."""
+    clock: Callable[[], float] = time.time
+    """Seconds since 1970."""
+
+
+class Engine:
+    """One simulation in a store. Running it goes on where it stands, whoever ran it before.
+
+    Args:
+        spec: the simulation.
+        store: where it is kept.
+        sim: its name there; none makes one of the spec's name and fingerprint.
+        around: what the run finds around it.
+        owner: who runs it; none takes host and process.
+
+    Raises:
+        SimulationError: the spec names what does not exist, or the store has another simulation of that name.
+    """
+
+    def __init__(
+        self,
+        spec: SimulationSpec,
+        store: Store,
+        sim: str | None = None,
+        *,
+        around: Surroundings | None = None,
+        owner: str | None = None,
+    ) -> None:
+        self.game = Game.of(spec)
+        self.sim = sim or f"{spec.name}-{self.game.fingerprint[:10]}"
+        self._store = store
+        self._around = around or Surroundings()
+        self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{id(self)}"
+        self._seconds = 0.0
+        record = store.create(self.sim, spec.model_dump(mode="json"), self.game.fingerprint)
+        self._paused_for = record.reason if record.status == "paused" else ""
+
+    async def run(self, ticks: int | None = None) -> Result:
+        """Play until the simulation ends, pauses, waits for a person, or has played so many ticks.
+
+        Raises:
+            LeaseError: another process runs it, or has taken over.
+            CorruptLogError: its log is not whole.
+            ReplayError: the replay is strict and a call differs.
+        """
+        lease = self._store.acquire(self.sim, self._owner, LEASE_S)
+        run = _Run(self.game, self._store, self.sim, lease, self._around)
+        try:
+            status, reason = await run.play(ticks, self._paused_for)
+            self._store.set_status(run.lease, status, reason)
+            self._store.operate(self.sim, status, {"reason": reason, "ticks": run.ticks, "seconds": run.seconds})
+            self._paused_for = reason if status == "paused" else ""
+        finally:
+            await run.close()
+            self._store.release(run.lease)
+        assert run.world is not None
+        return result_of(self.game, self._store, self.sim, run.world, status, reason)
+
+
+class _Run:
+    """One attempt: what lives from taking the lease to giving it back."""
+
+    def __init__(self, game: Game, store: Store, sim: str, lease: Lease, around: Surroundings) -> None:
+        spec = game.spec
+        self._game = game
+        self._store = store
+        self._sim = sim
+        self._around = around
+        self.lease = lease
+        self.world: World | None = None
+        self.ticks = 0
+        self.seconds = 0.0
+        self._spent_s = sum(float(o.payload.get("seconds", 0.0)) for o in store.operations(sim))
+        own = list(store.calls(sim))
+        known = own if around.calls is None else around.calls
+        self._journal = Journal(store, lease, spec.replay, known, spec.durability.call_chunk)
+        self._budget = Budget(spec.budgets, spec.models, own)
+        self._asker = Asker(game, sim, self._journal, self._budget, around.client)
+        brains: Decider = Brains(game, self._asker, Humans(game, store, sim, around.ask_human, around.clock))
+        self._decider = brains if around.decider is None else around.decider(brains)
+
+    async def play(self, ticks: int | None, paused_for: str) -> tuple[Status, str]:
+        """Play ticks; how the run stands afterwards, and why."""
+        with ExitStack() as stack:
+            if self._around.client is not None:
+                self._asker.caller = stack.enter_context(self._around.client.caller())
+            self.world = await restore(self._game, self._store, self._sim)
+            if self.world is None:
+                self.world, drafts = await begin(self._game, self._decider)
+                self._journal.flush()
+                self._commit(self.world, drafts, 0, [])
+            self._store.set_status(self.lease, "running", "")
+            while self.world.ended is None:
+                standstill = self._boundary(self.world, ticks, paused_for)
+                if standstill is not None:
+                    return standstill
+                try:
+                    await self._tick(self.world)
+                except Interruption as interruption:
+                    return interruption.status, interruption.reason
+                finally:
+                    self._journal.flush()
+            return ("stopped" if self.world.ended == "stopped" else "ended"), self.world.ended
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._asker.close()
+
+    def _boundary(self, world: World, ticks: int | None, paused_for: str) -> tuple[Status, str] | None:
+        """Between two ticks: why the run stands still, if it does."""
+        if self.lease.expires - self._around.clock() < LEASE_S / 2:
+            self.lease = self._store.renew(self.lease, LEASE_S)
+        for control in self._store.controls(self._sim):
+            if control.kind == "stop":
+                self._stop(world, control)
+                return "stopped", "stopped"
+            if control.kind == "pause":
+                self._store.append(self.lease, [], applied=[control.id])
+                return "paused", str(control.payload.get("reason", "somebody paused it"))
+        if ticks is not None and self.ticks >= ticks:
+            return "paused", f"{ticks} ticks were asked for"
+        limit = self._game.spec.budgets.max_seconds
+        if limit is not None and self._spent_s + self.seconds >= limit:
+            return "paused", f"budgets.max_seconds = {limit:g} is reached"
+        planned = f"workflow: pause before tick {world.tick}"
+        has_pause = any(isinstance(s, PauseStep) and s.at == world.tick for s in self._game.spec.workflow)
+        return ("paused", planned) if has_pause and not (self.ticks == 0 and paused_for == planned) else None
+
+    async def _tick(self, world: World) -> None:
+        began = time.perf_counter()
+        posted = [control for control in self._store.controls(self._sim) if control.kind not in _NO_EVENTS]
+        self._journal.begin(world.tick)
+        interventions = [Intervention(control.id, control.kind, control.payload) for control in posted]
+        new, drafts = await advance(self._game, world, self._decider, interventions)
+        self._journal.flush()
+        answered = [control.id for control in self._store.controls(self._sim) if _is_answer(control, world.tick)]
+        self._commit(new, drafts, world.tick, [*(control.id for control in posted), *answered])
+        self._journal.forget(world.tick)
+        self.world = new
+        self.ticks += 1
+        self.seconds += time.perf_counter() - began
+
+    def _commit(self, world: World, drafts: Sequence[EventDraft], tick: int, applied: Sequence[str]) -> None:
+        record = self._store.find(self._sim)
+        assert record is not None
+        events = list(seal(drafts, tick, record.seq, record.hash, self._around.clock()))
+        snapshot = None
+        if world.tick == 1 or world.tick % self._game.spec.durability.snapshot_every == 0:
+            check_plain(world.state, f"the state of {self._game.spec.scenario}")
+            snapshot = Snapshot(world.tick, world.seq, events[-1].hash, world.pack()) if world.tick > 1 else None
+        self._store.append(self.lease, events, snapshot=snapshot, applied=applied)
+        if self._around.on_commit is not None:
+            self._around.on_commit(world, events)
+
+    def _stop(self, world: World, control: Control) -> None:
+        self.world = replace(world, ended="stopped", seq=world.seq + 1)
+        draft = EventDraft("commit", "sim.ended", {"reason": "stopped"})
+        self._commit(self.world, [draft], world.tick, [control.id])
+
+
+_NO_EVENTS = ("pause", "stop", "answer")
+
+
+def _is_answer(control: Control, tick: int) -> bool:
+    return control.kind == "answer" and int(str(control.payload["request"]).partition(".")[0]) <= tick
+
+
+def result_of(game: Game, store: Store, sim: str, world: World, status: Status, reason: str) -> Result:
+    """What a run gives back."""
+    events = tuple(store.events(sim))
+    values = tuple(event.payload["values"] for event in events if event.kind == "metric.recorded")
+    outcome = game.scenario.outcome(world.state) if world.tick else {}
+    return Result(game.spec, sim, status, reason, world.tick, world.state, outcome, values, events)
+
+
+def check_models(spec: SimulationSpec, client: InferenceClient | None) -> None:
+    """See that a client reaches every model that a spec names.
+
+    Raises:
+        SimulationError: it does not.
+    """
+    known = () if client is None else client.models
+    missing = next((alias for alias in spec.models if alias not in known), None)
+    if missing is not None:
+        raise SimulationError(
+            f"no backend answers for the model {missing}", where=f"models.{missing}", expected=", ".join(known)
+        )

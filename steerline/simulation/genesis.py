@@ -1,0 +1,60 @@
+"""The beginning of a simulation: its agents, the world before the first tick, and the events that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from steerline.config.simulation_agents import AgentSpec
+from steerline.errors import SimulationError
+from steerline.simulation.canonical import check_plain
+from steerline.simulation.event import Event, EventDraft
+from steerline.simulation.game import Game
+from steerline.simulation.populations import populate
+from steerline.simulation.turn import Decider
+from steerline.simulation.world import World, seat_of
+
+
+async def begin(game: Game, decider: Decider) -> tuple[World, list[EventDraft]]:
+    """The world before the first tick, and what the log says about it.
+
+    Raises:
+        SimulationError: the agents do not fit the scenario or the topology.
+    """
+    spec = game.spec
+    listed = list(spec.agents)
+    others: list[AgentSpec] = []
+    if spec.population is not None:
+        rng = game.rng.within("population")
+        others = await populate(spec.population, spec.scenario, rng, decider, spec.max_text)
+    created = {"fingerprint": game.fingerprint, "scenario": spec.scenario, "seed": spec.seed}
+    drafts = [EventDraft("start", "sim.created", created)]
+    drafts += [EventDraft("start", "agent.spawned", _as_payload(agent), agent.id) for agent in others]
+    return world_of(game, [*listed, *others], len(drafts)), drafts
+
+
+def begun(game: Game, events: Iterable[Event]) -> World:
+    """The world before the first tick, from the events that `begin` wrote."""
+    first = [event for event in events if event.phase == "start" and event.tick == 0]
+    others = [AgentSpec.model_validate(e.payload["agent"]) for e in first if e.kind == "agent.spawned"]
+    return world_of(game, [*game.spec.agents, *others], 1 + len(others))
+
+
+def world_of(game: Game, agents: Iterable[AgentSpec], seq: int) -> World:
+    """The world before the first tick.
+
+    Raises:
+        SimulationError: two agents share a name, or these agents do not fit the scenario or the topology.
+    """
+    living: dict[str, AgentSpec] = {}
+    for agent in sorted(agents, key=lambda agent: agent.id):
+        if agent.id in living:
+            raise SimulationError(f"two agents are named {agent.id}", fix="give the population another `prefix`")
+        living[agent.id] = agent
+    seats = [seat_of(agent) for agent in living.values()]
+    state = game.scenario.reset(seats, game.rng.within("reset"))
+    check_plain(state, f"the state of {game.spec.scenario}")
+    return World(0, seq, state, game.topology.start(seats, game.rng.within("topology")), living)
+
+
+def _as_payload(agent: AgentSpec) -> dict[str, object]:
+    return {"agent": agent.model_dump(mode="json", exclude_defaults=True)}

@@ -1,0 +1,1 @@
+"""The topologies that a spec can name."""
