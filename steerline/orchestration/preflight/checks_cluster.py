@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from steerline.orchestration.preflight.core import Finding, Scene, failure, gib, warning
+from steerline.orchestration.preflight.core import Finding, ModelScene, Scene, failure, gib, warning
 from steerline.orchestration.preflight.memory import state_bytes
 from steerline.orchestration.preflight.resources import WITHOUT_BF16, NodeResources
 
 _NEARLY_FULL = 0.8
 
 
-def capacity(scene: Scene) -> Iterator[Finding]:
+def capacity(scene: ModelScene) -> Iterator[Finding]:
     """All workers can run at once."""
     wanted, cluster = scene.spec.cluster, scene.cluster
     if cluster is None:
@@ -31,7 +31,9 @@ def capacity(scene: Scene) -> Iterator[Finding]:
     )
 
 
-def _smaller(scene: Scene, fits: int) -> str:
+def _smaller(scene: ModelScene, fits: int) -> str:
+    if not isinstance(scene, Scene):
+        return "lower `cluster.cpus_per_worker`, or add nodes"
     training = scene.spec.training
     micro_batches = training.global_batch_size // training.micro_batch_size
     works = [workers for workers in range(1, fits + 1) if micro_batches % workers == 0]

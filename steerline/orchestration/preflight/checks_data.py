@@ -6,23 +6,16 @@ import glob
 from collections.abc import Iterator
 from pathlib import Path
 
-from steerline.config.data import DatasetSpec, FileData, HubData, PackagedData, ReviewFolderData, TreebankData
+from steerline.config.data import FileData, HubData, PackagedData, ReviewFolderData, TreebankData
 from steerline.orchestration.preflight import columns
 from steerline.orchestration.preflight.checks_model import catalogued
-from steerline.orchestration.preflight.core import Finding, Scene, failure
+from steerline.orchestration.preflight.core import Finding, ModelScene, failure
 from steerline.orchestration.preflight.model_facts import hub_data_is_cached, hub_is_offline
 
 
-def _datasets(scene: Scene) -> Iterator[tuple[str, DatasetSpec]]:
-    spec = scene.spec
-    yield from ((f"data.train.{index}", dataset) for index, dataset in enumerate(spec.data.train))
-    yield from ((f"data.heldout.{index}", dataset) for index, dataset in enumerate(spec.data.heldout))
-    yield from ((f"evaluation.tasks.{i}.dataset", task.dataset) for i, task in enumerate(spec.evaluation.tasks))
-
-
-def sources(scene: Scene) -> Iterator[Finding]:
+def sources(scene: ModelScene) -> Iterator[Finding]:
     """Files, catalogue names and hub data sets."""
-    for path, dataset in _datasets(scene):
+    for path, dataset in scene.datasets():
         match dataset.source:
             case FileData(path=pattern) if not _files(pattern):
                 yield failure(
@@ -49,9 +42,9 @@ def sources(scene: Scene) -> Iterator[Finding]:
                 )
 
 
-def templates(scene: Scene) -> Iterator[Finding]:
+def templates(scene: ModelScene) -> Iterator[Finding]:
     """Columns that templates name. Read from the first row, where that is cheap."""
-    for path, dataset in _datasets(scene):
+    for path, dataset in scene.datasets():
         try:
             wanted = columns.wanted(dataset.format)
         except ValueError as error:

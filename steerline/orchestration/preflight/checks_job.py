@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from steerline.config.safr import ImportanceSpec, InteractionSpec
 from steerline.config.steering import BoostSpec, EntropySpec
-from steerline.orchestration.preflight.core import Finding, Scene, failure, warning
+from steerline.orchestration.preflight.core import Finding, ModelScene, Scene, failure, warning
 
 _MANY = 8
 _Mechanism = BoostSpec | EntropySpec | ImportanceSpec | InteractionSpec
@@ -150,7 +150,7 @@ def leakage(scene: Scene) -> Iterator[Finding]:
             )
 
 
-def trust(scene: Scene) -> Iterator[Finding]:
+def trust(scene: ModelScene) -> Iterator[Finding]:
     """Code that a model's repository carries."""
     if scene.spec.model.trust_remote_code:
         yield warning(

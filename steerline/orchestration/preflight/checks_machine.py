@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from steerline.home import storage_folder
-from steerline.orchestration.preflight.core import Finding, Scene, failure, gib, warning
+from steerline.orchestration.preflight.core import Finding, ModelScene, Scene, failure, gib, warning
 from steerline.orchestration.preflight.memory import checkpoint_bytes, export_bytes
 
 
-def storage(scene: Scene) -> Iterator[Finding]:
+def storage(scene: ModelScene) -> Iterator[Finding]:
     """Checkpoints can be written."""
     path = scene.spec.cluster.storage_path
     if "://" in path:
@@ -69,7 +69,7 @@ def compiler(scene: Scene) -> Iterator[Finding]:
         )
 
 
-def gpu(scene: Scene) -> Iterator[Finding]:
+def gpu(scene: ModelScene) -> Iterator[Finding]:
     """A GPU, where no cluster says whether there is one."""
     if scene.spec.cluster.use_gpu and scene.cluster is None and shutil.which("nvidia-smi") is None:
         yield warning("no NVIDIA GPU was found on this machine", path="cluster.use_gpu", got="no `nvidia-smi`")

@@ -10,14 +10,14 @@ from pathlib import Path
 from steerline.config.model import HubModel, LocalModel, PackagedModel, RandomModel, RunModel
 from steerline.errors import ModelError
 from steerline.models.sources import run_export
-from steerline.orchestration.preflight.core import Finding, Scene, failure, warning
+from steerline.orchestration.preflight.core import Finding, ModelScene, Scene, failure, warning
 from steerline.orchestration.preflight.model_facts import damage, hub_folder, hub_is_offline
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
-def source(scene: Scene) -> Iterator[Finding]:
+def source(scene: ModelScene) -> Iterator[Finding]:
     """The model's files."""
     match scene.spec.model.source:
         case LocalModel(path=path):
@@ -119,16 +119,9 @@ def catalogued(name: str, path: str) -> Iterator[Finding]:
 
 def attention(scene: Scene) -> Iterator[Finding]:
     """What the attention kernel needs."""
+    yield from kernel(scene)
     spec = scene.spec
-    if spec.model.attention != "flash_attention_2":
-        return
-    if not spec.cluster.use_gpu:
-        yield failure(
-            "flash attention runs on GPUs only",
-            path="model.attention",
-            fix="set `model.attention: sdpa`, or `cluster.use_gpu: true`",
-        )
-    if spec.data.packing and spec.training.micro_batch_size > 1:
+    if spec.model.attention == "flash_attention_2" and spec.data.packing and spec.training.micro_batch_size > 1:
         yield failure(
             "flash attention keeps packed examples apart only in micro batches of one row",
             path="model.attention",
@@ -137,7 +130,17 @@ def attention(scene: Scene) -> Iterator[Finding]:
         )
 
 
-def attention_package(scene: Scene) -> Iterator[Finding]:
+def kernel(scene: ModelScene) -> Iterator[Finding]:
+    """Where the attention kernel runs."""
+    if scene.spec.model.attention == "flash_attention_2" and not scene.spec.cluster.use_gpu:
+        yield failure(
+            "flash attention runs on GPUs only",
+            path="model.attention",
+            fix="set `model.attention: sdpa`, or `cluster.use_gpu: true`",
+        )
+
+
+def attention_package(scene: ModelScene) -> Iterator[Finding]:
     """Where the flash kernel comes from."""
     if scene.spec.model.attention == "flash_attention_2" and not (find_spec("flash_attn") or find_spec("kernels")):
         yield failure(
@@ -149,14 +152,19 @@ def attention_package(scene: Scene) -> Iterator[Finding]:
 
 def length(scene: Scene) -> Iterator[Finding]:
     """Sequences longer than the model's."""
-    longest, limit = scene.spec.data.max_length_tokens, scene.model.max_positions
+    yield from too_long(scene, scene.spec.data.max_length_tokens, "data.max_length_tokens")
+
+
+def too_long(scene: ModelScene, longest: int, path: str) -> Iterator[Finding]:
+    """Sequences of `longest` tokens, as `path` in the config allows, against the model's own limit."""
+    limit = scene.model.max_positions
     if limit is None or longest <= limit:
         return
     make = failure if scene.model.learns_positions else warning
     yield make(
         "sequences may be longer than the model's",
-        path="data.max_length_tokens",
+        path=path,
         got=str(longest),
         expected=f"at most {limit}, by the model's config.json",
-        fix=f"set `data.max_length_tokens: {limit}`",
+        fix=f"set `{path}: {limit}`",
     )

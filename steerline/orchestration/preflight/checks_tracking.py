@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from steerline.orchestration.preflight.core import Finding, Scene, failure
+from steerline.orchestration.preflight.core import Finding, ModelScene, failure
 
 _TIMEOUT_S = 3.0
 
 
-def server(scene: Scene) -> Iterator[Finding]:
+def server(scene: ModelScene) -> Iterator[Finding]:
     """The MLflow server answers."""
     import httpx
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, Protocol
 
+from steerline.config.cluster import ClusterSpec
+from steerline.config.data import DatasetSpec
 from steerline.config.finetune import FinetuneSpec
+from steerline.config.model import ModelSpec
+from steerline.config.tracking import TrackingSpec
 from steerline.errors import PreflightError, Problem
 from steerline.orchestration.preflight.model_facts import ModelFacts
 from steerline.orchestration.preflight.resources import ClusterResources
@@ -26,11 +31,27 @@ class Finding:
     """Id of the check."""
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What the checks look at."""
+class ModelJob(Protocol):
+    """What jobs with a model have in common."""
 
-    spec: FinetuneSpec
+    @property
+    def model(self) -> ModelSpec:
+        """The model."""
+
+    @property
+    def tracking(self) -> TrackingSpec:
+        """Where it is recorded."""
+
+    @property
+    def cluster(self) -> ClusterSpec:
+        """Where it runs."""
+
+
+@dataclass(frozen=True)
+class ModelScene(ABC):
+    """What checks of any job with a model look at."""
+
+    spec: ModelJob
     cluster: ClusterResources | None = None
     """The cluster's nodes; None when they are not known."""
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -43,6 +64,24 @@ class Scene:
         """What can be told about the model without loading it."""
         return ModelFacts.of(self.spec.model)
 
+    @abstractmethod
+    def datasets(self) -> Iterator[tuple[str, DatasetSpec]]:
+        """Every data set that the job reads, and its place in the config."""
+
+
+@dataclass(frozen=True)
+class Scene(ModelScene):
+    """What the checks of a fine-tuning job look at."""
+
+    spec: FinetuneSpec
+
+    def datasets(self) -> Iterator[tuple[str, DatasetSpec]]:
+        """Those that it learns from, and those that it is judged by."""
+        data, tasks = self.spec.data, self.spec.evaluation.tasks
+        yield from ((f"data.train.{index}", dataset) for index, dataset in enumerate(data.train))
+        yield from ((f"data.heldout.{index}", dataset) for index, dataset in enumerate(data.heldout))
+        yield from ((f"evaluation.tasks.{index}.dataset", task.dataset) for index, task in enumerate(tasks))
+
 
 @dataclass(frozen=True)
 class Check:
@@ -50,12 +89,13 @@ class Check:
 
     id: str
     """Its name, and its heading on the page of preflight errors."""
-    run: Callable[[Scene], Iterable[Finding]]
+    run: Callable[[Any], Iterable[Finding]]
+    """Takes the scene of the kinds of job that it is for."""
     about: Literal["job", "machine"]
     """What its answer holds for: the job itself, or the machine that asks. What is asked about this machine is
     only a warning when the job runs on another one, where it is asked again."""
 
-    def findings(self, scene: Scene, *, elsewhere: bool) -> Iterator[Finding]:
+    def findings(self, scene: ModelScene, *, elsewhere: bool) -> Iterator[Finding]:
         """What it finds, with its id, its page and the place in the config filled in."""
         for finding in self.run(scene):
             where = scene.provenance.get(finding.problem.path or "")

@@ -1,0 +1,85 @@
+"""What is looked at before residual scales are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from steerline.config.data import DatasetSpec
+from steerline.config.residual_fit import ResidualFitSpec
+from steerline.orchestration.preflight import (
+    checks_cluster,
+    checks_data,
+    checks_job,
+    checks_machine,
+    checks_model,
+    checks_tracking,
+)
+from steerline.orchestration.preflight.core import Check, Finding, ModelScene, failure, warning
+
+
+@dataclass(frozen=True)
+class ResidualFitScene(ModelScene):
+    """What the checks of a residual-scale job look at."""
+
+    spec: ResidualFitSpec
+
+    def datasets(self) -> Iterator[tuple[str, DatasetSpec]]:
+        """Those that scales are fitted to, and those that they are judged by."""
+        for index, split in enumerate(self.spec.splits):
+            yield from ((f"splits.{index}.train.{n}", dataset) for n, dataset in enumerate(split.train))
+            yield from ((f"splits.{index}.heldout.{n}", dataset) for n, dataset in enumerate(split.heldout))
+
+
+def layers(scene: ResidualFitScene) -> Iterator[Finding]:
+    """Layers that the model does not have."""
+    depth = scene.model.num_layers
+    beyond = [layer for layer in scene.spec.fit.layers if isinstance(layer, int) and layer >= (depth or layer + 1)]
+    if beyond:
+        yield failure(
+            f"the model has {depth} layers",
+            path="fit.layers",
+            got=f"layers {beyond}",
+            expected=f"0 to {(depth or 0) - 1}",
+        )
+
+
+def leakage(scene: ResidualFitScene) -> Iterator[Finding]:
+    """Held-out rows that scales are fitted to."""
+    fitted = [dataset.source for split in scene.spec.splits for dataset in split.train]
+    for index, split in enumerate(scene.spec.splits):
+        for number, dataset in enumerate(split.heldout):
+            if dataset.source in fitted:
+                yield warning(
+                    "scales are judged by rows of a source that they are fitted to",
+                    path=f"splits.{index}.heldout.{number}.source",
+                    got="the same source as one of `train`",
+                    fix="use another split, file or seed",
+                )
+
+
+def length(scene: ResidualFitScene) -> Iterator[Finding]:
+    """Sequences longer than the model's."""
+    yield from checks_model.too_long(scene, scene.spec.max_length_tokens, "max_length_tokens")
+
+
+def attention(scene: ResidualFitScene) -> Iterator[Finding]:
+    """What the attention kernel needs."""
+    yield from checks_model.kernel(scene)
+
+
+RESIDUAL_FIT_CHECKS: tuple[Check, ...] = (
+    Check("steering", layers, "job"),
+    Check("leakage", leakage, "job"),
+    Check("remote-code", checks_job.trust, "job"),
+    Check("attention", attention, "job"),
+    Check("length", length, "job"),
+    Check("model", checks_model.source, "machine"),
+    Check("attention-package", checks_model.attention_package, "machine"),
+    Check("data", checks_data.sources, "machine"),
+    Check("columns", checks_data.templates, "machine"),
+    Check("workers", checks_cluster.capacity, "job"),
+    Check("storage", checks_machine.storage, "machine"),
+    Check("gpu-here", checks_machine.gpu, "machine"),
+    Check("tracking", checks_tracking.server, "machine"),
+)
