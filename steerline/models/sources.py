@@ -12,9 +12,9 @@ from steerline.config.archive import ArchiveSpec
 from steerline.config.model import HubModel, LocalModel, ModelSource, ModelSpec, PackagedModel, RandomModel, RunModel
 from steerline.data.packaged import CATALOGUE, entry_of, resolve
 from steerline.errors import ModelError
-from steerline.home import storage_folder
 from steerline.models.convert import convert_once
 from steerline.models.converted import file_folder, packaged_folder
+from steerline.models.run_export import run_export, run_exports
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "README.md", "LICENSE*")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -57,35 +57,6 @@ def local_folder(spec: ModelSpec) -> Path | None:
     else:
         return None
     return folder if folder.is_dir() else None
-
-
-def run_exports(source: RunModel) -> list[Path]:
-    """The exports on this machine that a run's name or beginning fits: that of exactly this name, or all it begins."""
-    storage = storage_folder(source.storage_path)
-    exact = storage / source.run / "export"
-    if exact.is_dir():
-        return [exact]
-    return sorted(folder for folder in storage.glob(f"{source.run}*/export") if folder.is_dir())
-
-
-def run_export(source: RunModel) -> Path:
-    """The folder that a run has exported.
-
-    Raises:
-        ModelError: there is none, or several runs fit the name.
-    """
-    found = run_exports(source)
-    if len(found) == 1:
-        return found[0]
-    config = source.trained_by or "its config"
-    raise ModelError(
-        "more than one run fits this name" if found else "no run of this name has exported a model here",
-        where="model.source.run",
-        got=source.run,
-        expected=", ".join(folder.parent.name for folder in found)
-        or f"a finished run in {storage_folder(source.storage_path)}",
-        fix="type more of the name" if found else f"train it: `python -m jobs.finetune {config}`",
-    )
 
 
 def describe(source: ModelSource) -> str:

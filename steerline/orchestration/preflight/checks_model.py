@@ -9,7 +9,7 @@ from pathlib import Path
 
 from steerline.config.model import HubModel, LocalModel, PackagedModel, RandomModel, RunModel
 from steerline.errors import ModelError
-from steerline.models.sources import run_export
+from steerline.models.run_export import run_export
 from steerline.orchestration.preflight.core import Finding, ModelScene, Scene, failure, warning
 from steerline.orchestration.preflight.model_facts import damage, hub_folder, hub_is_offline
 

@@ -13,7 +13,7 @@ from steerline.data.packaged import CATALOGUE, cached
 from steerline.errors import FetchError, ModelError
 from steerline.models.converted import file_folder, packaged_folder
 from steerline.models.gguf_header import is_gguf, read_header
-from steerline.models.sources import local_folder
+from steerline.models.run_export import run_exports
 
 _DEPTH = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _POSITIONS = ("max_position_embeddings", "n_positions")
@@ -44,7 +44,8 @@ class ModelFacts:
         if isinstance(source, HubModel):
             folder, file = hub_folder(source.id, source.revision), None
         elif isinstance(source, RunModel):
-            folder, file = local_folder(spec), None
+            exports = run_exports(source)
+            return cls._of_folder(exports[0]) if len(exports) == 1 else cls()
         elif isinstance(source, LocalModel):
             folder, file = _local(Path(source.path).expanduser())
         else:
