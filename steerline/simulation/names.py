@@ -12,12 +12,13 @@ from steerline.errors import SimulationError
 from steerline.simulation.scenario import Scenario
 
 SCENARIOS: dict[str, str] = {
+    "debate": "steerline.simulation.scenarios.debate:Debate",
     "epidemic": "steerline.simulation.scenarios.epidemic:Epidemic",
     "fishery": "steerline.simulation.scenarios.fishery:Fishery",
     "prisoners_dilemma": "steerline.simulation.scenarios.prisoners_dilemma:PrisonersDilemma",
     "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
     "ultimatum": "steerline.simulation.scenarios.ultimatum:Ultimatum",
-    "debate": "steerline.simulation.scenarios.debate:Debate",
+    "werewolf": "steerline.simulation.scenarios.werewolf:Werewolf",
 }
 """The built-in scenarios. A module is imported when its scenario is asked for."""
 
