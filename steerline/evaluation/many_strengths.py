@@ -16,6 +16,7 @@ from steerline.config.evaluation import EvaluationSpec, TaskEvaluation
 from steerline.config.steering import SteeringSpec
 from steerline.data.examples import Example
 from steerline.data.load import load_examples
+from steerline.errors import EvaluationError
 from steerline.evaluation.encoding import batches
 from steerline.evaluation.fan_out import fanned_out
 from steerline.evaluation.likelihood import MAX_READS, Questions, Tally, reading
@@ -58,24 +59,57 @@ def evaluate_many(
         on_progress: told task, items done and items to do, an item counting once for each distinct point.
 
     Raises:
-        EvaluationError: as `evaluate_task`.
+        EvaluationError: there is no task, or as `evaluate_task`.
         SteeringError: a point names layers that the model does not have.
         DataError: a task's data set cannot be read.
     """
+    if not spec.tasks:
+        raise EvaluationError("there is nothing to evaluate", where="evaluation.tasks", fix="list at least one task")
     sites = find_anatomy(model) if anatomy is None else anatomy
     effective = [acting(point, spec.steering) for point in points]
     distinct = list(dict.fromkeys(effective))
-    found: list[list[TaskResult]] = [[] for _ in distinct]
     with evaluating(model):
-        for task in spec.tasks:
-            passes = _Passes(model, tokenizer, sites, task, spec.batch_tokens, seed, max_length, on_progress)
-            for results, result in zip(found, passes.run(load_examples(task.dataset), distinct), strict=True):
-                results.append(result)
+        by_task = [
+            evaluate_task_many(
+                model,
+                tokenizer,
+                task,
+                load_examples(task.dataset),
+                distinct,
+                anatomy=sites,
+                batch_tokens=spec.batch_tokens,
+                seed=seed,
+                max_length=max_length,
+                on_progress=on_progress,
+            )
+            for task in spec.tasks
+        ]
     whole = {
-        point: EvaluationResult(tuple(results), spec.steering, spec.num_bootstrap, spec.confidence)
-        for point, results in zip(distinct, found, strict=True)
+        point: EvaluationResult(results, spec.steering, spec.num_bootstrap, spec.confidence)
+        for point, results in zip(distinct, zip(*by_task, strict=True), strict=True)
     }
     return [whole[point] for point in effective]
+
+
+def evaluate_task_many(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    task: TaskEvaluation,
+    examples: Sequence[Example],
+    points: Sequence[SteeringSpec],
+    *,
+    anatomy: Anatomy,
+    batch_tokens: int = 4096,
+    seed: int = 0,
+    max_length: int | None = None,
+    on_progress: OnProgress = lambda _task, _done, _total: None,
+) -> list[TaskResult]:
+    """Evaluate the given examples under every point, as `acting` leaves them. The model's mode is the caller's.
+
+    Arguments and errors are those of `evaluate_many`.
+    """
+    passes = _Passes(model, tokenizer, anatomy, task, batch_tokens, seed, max_length, on_progress)
+    return passes.run(examples, points)
 
 
 class _Passes:
