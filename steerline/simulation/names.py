@@ -15,6 +15,7 @@ SCENARIOS: dict[str, str] = {
     "debate": "steerline.simulation.scenarios.debate:Debate",
     "epidemic": "steerline.simulation.scenarios.epidemic:Epidemic",
     "fishery": "steerline.simulation.scenarios.fishery:Fishery",
+    "opinion": "steerline.simulation.scenarios.opinion:Opinion",
     "prisoners_dilemma": "steerline.simulation.scenarios.prisoners_dilemma:PrisonersDilemma",
     "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
     "ultimatum": "steerline.simulation.scenarios.ultimatum:Ultimatum",
