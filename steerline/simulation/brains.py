@@ -83,10 +83,10 @@ class Brains:
         return [self._fallen_back(turn, decisions[place]) for place, turn in enumerate(turns)]
 
     def _scripted(self, turn: Turn, name: str) -> Decision:
-        if turn.purpose == "interview":
-            return Decision(None, "a scripted agent gives no interviews")
-        if turn.purpose == "reflect" and turn.agent.evolution is not None:
-            name = turn.agent.evolution.policy or name
+        if turn.purpose == "reflect" and turn.agent.evolution is not None and turn.agent.evolution.policy is not None:
+            name = turn.agent.evolution.policy
+        elif turn.purpose != "act":
+            return Decision(None, f"a scripted agent has no answer to this ({turn.purpose})")
         return Decision(self._policy(name, turn.agent.id)(turn.observation, turn.agent.profile, turn.rng))
 
     def _policy(self, name: str, agent: str) -> Policy:
@@ -101,6 +101,8 @@ class Brains:
 
     def _stub(self, turn: Turn, brain: StubBrain) -> Decision:
         """The policy's answer, spoiled at the set rates. The three kinds of fault are drawn one after another."""
+        if turn.purpose != "act":
+            return self._scripted(turn, brain.policy)
         rng = turn.rng.within("stub")
         if rng.uniform("failing") < brain.failing:
             if self._game.spec.straggler.policy == "wait":

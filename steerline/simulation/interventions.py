@@ -18,6 +18,7 @@ from steerline.simulation.mail import ENVIRONMENT, send
 from steerline.simulation.memory import Record
 from steerline.simulation.message import Draft
 from steerline.simulation.scene import Scene, place_of, said
+from steerline.simulation.store.base import ControlKind
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Intervention:
     """One thing that comes from outside."""
 
     id: str
-    kind: str
+    kind: ControlKind
     """message | state | agents | interview | survey."""
     payload: Mapping[str, Any]
     posted: bool = True

@@ -66,7 +66,7 @@ class Scene:
         seen = self.observe(agent)
         text = f"{seen.text}\n\n{question}".lstrip()
         inbox = self.world.inbox.get(agent, ())
-        seen = replace(seen, legal=legal, text=text, facts={"question": question}, messages=inbox)
+        seen = replace(seen, legal=legal, text=text, facts={**seen.facts, "question": question}, messages=inbox)
         return Turn(self.world.agents[agent], seen, self.rng.within(f"{purpose}/{self.round}/{agent}"), purpose)
 
     def read(self, turn: Turn, decision: Decision) -> Action:
