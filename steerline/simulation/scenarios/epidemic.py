@@ -6,7 +6,8 @@ day's contact with an ill neighbour on a network. Behaviour after Williams et al
 Agents", arXiv 2307.04986: people stay at home when they are ill or when many are.
 
 The town is arrays and a day logs one delta. Agents with brains are its first inhabitants: they decide for their own
-bodies and take part in everything else; the others follow the crowd's settings.
+bodies and take part in everything else; the others follow the crowd's settings. An agent with the role `observer` has
+no body and no turn: a crowd alone is a town with an observer.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from steerline.config.base import Spec
+from steerline.config.base import Spec, misfit
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import AgentSpec, Profile, ScriptedBrain
 from steerline.errors import SimulationError
@@ -40,10 +41,15 @@ from steerline.simulation.scenarios.epidemic_contacts import (
 )
 from steerline.simulation.scenarios.epidemic_theory import final_size, regular_final_size, waves
 
-SUSCEPTIBLE, ILL, IMMUNE = 0, 1, 2
-"""What `health` holds."""
-NEVER = np.iinfo(np.int16).max
-"""A day that never comes."""
+OBSERVER = "observer"
+"""The role of an agent without a body."""
+FOR_EVER = -128
+"""Immunity that does not end, in `course`."""
+
+Places = NDArray[np.intp]
+Course = NDArray[np.int8]
+"""[N] A byte for each inhabitant: days of illness that are left (above 0), days of immunity that are left (below 0), or
+0. Where durations vary, the last day comes again until a draw ends it."""
 
 
 class EpidemicParams(Spec):
@@ -60,7 +66,8 @@ class EpidemicParams(Spec):
     immunity_days: float | None = Field(default=None, ge=1, le=1000)
     """Mean days of immunity after an illness; none is for ever."""
     durations: Literal["geometric", "fixed"] = "geometric"
-    """Whether days of illness and immunity vary (the chance to end is the same every day) or are alike, rounded."""
+    """Whether days of illness and immunity vary (the chance to end is the same every day) or are alike: whole numbers
+    up to 126."""
     ill_stay: float = Field(default=0.0, ge=0, le=1)
     """Chance that an ill person of the crowd stays at home on a day."""
     fear: float = Field(default=0.0, ge=0)
@@ -73,6 +80,13 @@ class EpidemicParams(Spec):
     """What an agent loses by falling ill."""
     talk: bool = True
     """Whether agents tell others each day where they are."""
+
+    @model_validator(mode="after")
+    def _fixed_durations_fit(self) -> EpidemicParams:
+        for name, days in (("illness_days", self.illness_days), ("immunity_days", self.immunity_days)):
+            if self.durations == "fixed" and days is not None and not (days.is_integer() and days <= 126):
+                raise misfit("a fixed number of days is whole and not too large", name, expected="1 to 126")
+        return self
 
 
 class Epidemic(Scenario[EpidemicParams]):
@@ -90,23 +104,20 @@ class Epidemic(Scenario[EpidemicParams]):
     )
 
     def reset(self, seats: Sequence[Seat], rng: CounterRng) -> State:
-        p = self.params
-        if max(len(seats), p.ill_at_start) > p.inhabitants:
+        p, bodies = self.params, [seat.id for seat in seats if seat.profile.role != OBSERVER]
+        if max(len(bodies), p.ill_at_start) > p.inhabitants:
             raise SimulationError(
                 "the town is too small",
                 got=p.inhabitants,
-                expected=f"at least {max(len(seats), p.ill_at_start)}",
+                expected=f"at least {max(len(bodies), p.ill_at_start)}",
                 fix="raise `params.inhabitants`",
             )
-        health = np.zeros(p.inhabitants, np.uint8)
-        until = np.full(p.inhabitants, NEVER, np.int16)
+        course = np.zeros(p.inhabitants, np.int8)
         first = rng.generator("first").choice(p.inhabitants, p.ill_at_start, replace=False)
-        health[first] = ILL
-        until[first] = self._last_day(-1, p.illness_days, len(first), rng.generator("illness"))
+        course[first] = self._length(p.illness_days)
         return {
-            "agents": [seat.id for seat in seats],  # inhabitants 0, 1, 2 and so on
-            "health": health,  # [N] one of SUSCEPTIBLE, ILL, IMMUNE
-            "until": until,  # [N] last day of illness or immunity, else NEVER
+            "agents": {agent: place for place, agent in enumerate(bodies)},  # which inhabitant each of them is
+            "course": course,
             "contacts": rng.integer(0, 2**63 - 1, "contacts"),  # key of the network
             "day": 0,
             "ill": np.array([p.ill_at_start], np.int32),  # by day, at its beginning
@@ -116,46 +127,44 @@ class Epidemic(Scenario[EpidemicParams]):
         }
 
     def who_acts(self, state: State) -> Sequence[str]:
-        agents: Sequence[str] = state["agents"]
-        return agents
+        return list(state["agents"])
 
     def observe(self, state: State, agent: str) -> Observation:
-        health = int(state["health"][state["agents"].index(agent)])
+        course = int(state["course"][state["agents"][agent]])
         ill, town = int(state["ill"][-1]), self.params.inhabitants
         text = (
             f"Day {state['day'] + 1}. {ill} of the {town} people in your town are ill ({100 * ill / town:.1f} %)."
             " Do you go out today or stay at home?"
         )
-        private = {SUSCEPTIBLE: "you feel well.", ILL: "you are ill.", IMMUNE: "you were ill and are immune now."}
-        facts = {"day": state["day"], "share": ill / town, "ill": health == ILL, "immune": health == IMMUNE}
-        return Observation(Choice(("out", "home"), default="out"), text, private=private[health], facts=facts)
+        private = "you are ill." if course > 0 else "you were ill and are immune now." if course else "you feel well."
+        facts = {"day": state["day"], "share": ill / town, "ill": course > 0, "immune": course < 0}
+        return Observation(Choice(("out", "home"), default="out"), text, private=private, facts=facts)
 
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
-        day, out = state["day"], self._out(state, actions, rng)
-        infected = self._infected(state, out, rng)
-        over = np.flatnonzero(state["until"] <= day).astype(np.int32)
-        recovered = over[state["health"][over] == ILL]
-        waned = over[state["health"][over] == IMMUNE]
-        health, until = state["health"].copy(), state["until"].copy()
-        health[infected], health[recovered], health[waned] = ILL, IMMUNE, SUSCEPTIBLE
-        until[infected] = self._last_day(day, self.params.illness_days, len(infected), rng.generator("illness"))
-        if self.params.immunity_days is None:
-            until[recovered] = NEVER
-        else:
-            until[recovered] = self._last_day(day, self.params.immunity_days, len(recovered), rng.generator("immunity"))
-        until[waned] = NEVER
+        p, course, draws = self.params, state["course"], rng.generator("town")
+        out = self._out(state, actions, rng)
+        ill, immune = np.flatnonzero(course > 0), np.flatnonzero(course < 0) if p.immunity_days else _NOBODY
+        infected = self._infected(state, ill[out[ill]], out, draws)
+        recovered = self._ending(ill[course[ill] == 1], p.illness_days, draws)
+        waned = self._ending(immune[course[immune] == -1], p.immunity_days or 1, draws)
+        course = course.copy()
+        if p.durations == "fixed":
+            course[ill] -= 1
+            course[immune] += 1
+        course[recovered] = FOR_EVER if p.immunity_days is None else -self._length(p.immunity_days)
+        course[waned] = 0
+        course[infected] = self._length(p.illness_days)
         home = len(out) - int(np.count_nonzero(out))
         new = {
             **state,
-            "health": health,
-            "until": until,
-            "day": day + 1,
-            "ill": np.append(state["ill"], np.int32(state["ill"][-1] + len(infected) - len(recovered))),
+            "course": course,
+            "day": state["day"] + 1,
+            "ill": np.append(state["ill"], np.int32(len(ill) + len(infected) - len(recovered))),
             "home": np.append(state["home"], np.int32(home)),
             "infections": state["infections"] + len(infected),
             "new": len(infected),
         }
-        delta = {"day": day, "infected": infected, "recovered": recovered, "waned": waned, "home": home}
+        delta = {"day": state["day"], "infected": infected, "recovered": recovered, "waned": waned, "home": home}
         return Resolution(new, [delta], self._feedback(state, new, out), self._talk(state, out))
 
     def done(self, state: State) -> bool:
@@ -163,7 +172,7 @@ class Epidemic(Scenario[EpidemicParams]):
 
     def metrics(self, state: State) -> Mapping[str, float]:
         town, ill = self.params.inhabitants, int(state["ill"][-1])
-        ever = int(np.count_nonzero(state["health"]))
+        ever = int(np.count_nonzero(state["course"]))
         return {
             "susceptible": (town - ever) / town,
             "ill": ill / town,
@@ -194,44 +203,48 @@ class Epidemic(Scenario[EpidemicParams]):
             "isolation_follows_illness": correlation(home.tolist(), ill[:-1].tolist()) if answered else 0.0,
         }
 
-    def _last_day(self, day: int, mean: float, count: int, generator: np.random.Generator) -> NDArray[np.int16]:
-        """Last days of what begins on the day after `day`."""
-        if self.params.durations == "fixed":
-            return np.full(count, min(NEVER, day + round(mean)), np.int16)
-        return np.minimum(NEVER, day + generator.geometric(1 / mean, count)).astype(np.int16)
+    def _length(self, days: float) -> int:
+        """What `course` holds when an illness or an immunity begins."""
+        return int(days) if self.params.durations == "fixed" else 1
+
+    def _ending(self, last: Places, days: float, draws: np.random.Generator) -> Ids:
+        """For whom the last day is the end."""
+        ends = last if self.params.durations == "fixed" else last[draws.random(len(last)) < 1 / days]
+        return ends.astype(np.int32)
 
     def _out(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> NDArray[np.bool_]:
         """Who goes out [N]: agents as they decided, the crowd by its settings."""
-        p, ill = self.params, state["health"] == ILL
+        p = self.params
         out = np.ones(p.inhabitants, np.bool_)
         if p.fear:
             home = -math.expm1(-p.fear * int(state["ill"][-1]) / p.inhabitants)
             out = rng.generator("fear").random(p.inhabitants) >= home
         if p.ill_stay:
-            sick = np.flatnonzero(ill)
+            sick = np.flatnonzero(state["course"] > 0)
             out[sick] &= rng.generator("sick").random(len(sick)) >= p.ill_stay
-        for place, agent in enumerate(state["agents"]):
+        for agent, place in state["agents"].items():
             out[place] = agent not in actions or actions[agent].payload == "out"
         return out
 
-    def _infected(self, state: State, out: NDArray[np.bool_], rng: CounterRng) -> Ids:
-        """Who falls ill today, in order."""
-        contact, generator = self.params.contact, rng.generator("infection")
-        health: NDArray[np.uint8] = state["health"]
-        spreading = np.flatnonzero((health == ILL) & out).astype(np.int32)
+    def _infected(self, state: State, spreading: Places, out: NDArray[np.bool_], draws: np.random.Generator) -> Ids:
+        """Who falls ill today, in order: by the ill who go out."""
+        contact, town = self.params.contact, self.params.inhabitants
+        course: Course = state["course"]
         if isinstance(contact, Mixing):
-            at_risk = np.flatnonzero((health == SUSCEPTIBLE) & out)
-            chance = -math.expm1(-contact.r0 / self.params.illness_days * len(spreading) / self.params.inhabitants)
-            return at_risk[generator.random(len(at_risk)) < chance].astype(np.int32)
-        met = contacts(contact, self.params.inhabitants, state["contacts"]).of(spreading)
-        met = met[(health[met] == SUSCEPTIBLE) & out[met]]
-        return np.unique(met[generator.random(len(met)) < contact.chance])
+            at_risk = np.flatnonzero((course == 0) & out).astype(np.int32)
+            chance = -math.expm1(-contact.r0 / self.params.illness_days * len(spreading) / town)
+            # All are alike: how many fall ill, and then which, are two draws instead of one for everybody.
+            count = draws.binomial(len(at_risk), chance)
+            return np.sort(draws.choice(at_risk, count, replace=False, shuffle=False))
+        met = contacts(contact, town, state["contacts"]).of(spreading.astype(np.int32))
+        met = met[(course[met] == 0) & out[met]]
+        return np.unique(met[draws.random(len(met)) < contact.chance])
 
     def _feedback(self, before: State, after: State, out: NDArray[np.bool_]) -> list[Feedback]:
         told = []
-        for place, agent in enumerate(before["agents"]):
-            fell = before["health"][place] == SUSCEPTIBLE and after["health"][place] == ILL
-            value = self.params.income * bool(out[place]) - self.params.illness_cost * bool(fell)
+        for agent, place in before["agents"].items():
+            fell = bool(before["course"][place] == 0 and after["course"][place] > 0)
+            value = self.params.income * bool(out[place]) - self.params.illness_cost * fell
             told.append(Feedback("environment", agent, value, "You fell ill." if fell else ""))
         return told
 
@@ -240,7 +253,7 @@ class Epidemic(Scenario[EpidemicParams]):
         if not self.params.talk:
             return []
         words = {True: "I went out today.", False: "I stayed at home today."}
-        where = [(agent, bool(out[place])) for place, agent in enumerate(state["agents"])]
+        where = [(agent, bool(out[place])) for agent, place in state["agents"].items()]
         return [Draft(agent, words[went], data={"home": not went}) for agent, went in where]
 
     @classmethod
@@ -263,7 +276,6 @@ class Epidemic(Scenario[EpidemicParams]):
             Oracle(
                 "the ill stay at home every other day, illness of varying length",
                 game(
-                    [("ann", "considerate", {"share": 0.5})],
                     contact={"kind": "mixing", "r0": 4.0},
                     ill_stay=0.5,
                     illness_days=2,
@@ -286,20 +298,23 @@ class Epidemic(Scenario[EpidemicParams]):
         ]
 
 
+_NOBODY = np.zeros(0, np.intp)
+
+
 def _infections(result: Result) -> float:
     return result.metrics[-1]["infections"]
 
 
-def game(
-    agents: Sequence[tuple[str, str, Mapping[str, float]]] = (("ann", "careless", {}),), **params: Any
-) -> SimulationSpec:
-    """A town with scripted agents, each an id, a policy and its attributes."""
+def game(agents: Sequence[tuple[str, str, Mapping[str, float]]] = (), **params: Any) -> SimulationSpec:
+    """A town with scripted agents, each an id, a policy and its attributes; without any, a crowd alone."""
     settings = EpidemicParams.model_validate(params)
-    people = tuple(
+    people = [
         AgentSpec(id=name, profile=Profile(attributes=dict(own)), brain=ScriptedBrain(kind="scripted", policy=policy))
         for name, policy, own in agents
-    )
-    return SimulationSpec(scenario="epidemic", params=params, agents=people, max_ticks=settings.days)
+    ] or [
+        AgentSpec(id=OBSERVER, profile=Profile(role=OBSERVER), brain=ScriptedBrain(kind="scripted", policy="careless"))
+    ]
+    return SimulationSpec(scenario="epidemic", params=params, agents=tuple(people), max_ticks=settings.days)
 
 
 def careless(observation: Observation, profile: Profile, rng: CounterRng) -> str:

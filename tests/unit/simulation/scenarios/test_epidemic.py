@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from steerline.config.simulation_agents import Profile
 from steerline.errors import SimulationError
@@ -12,7 +13,7 @@ from steerline.simulation.result import Result
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.runner import run
 from steerline.simulation.scenario import Seat
-from steerline.simulation.scenarios.epidemic import ILL, IMMUNE, SUSCEPTIBLE, Epidemic, EpidemicParams, game
+from steerline.simulation.scenarios.epidemic import Epidemic, EpidemicParams, game
 from steerline.simulation.scenarios.epidemic_contacts import (
     RegularContacts,
     ScaleFreeContacts,
@@ -74,21 +75,21 @@ def everybody(result: Result) -> np.ndarray:
     spec = result.spec
     params = EpidemicParams.model_validate(spec.params)
     seats = [Seat(agent.id) for agent in spec.agents]
-    health = Epidemic(params).reset(seats, CounterRng(spec.seed).within("reset"))["health"].copy()
+    health = np.sign(Epidemic(params).reset(seats, CounterRng(spec.seed).within("reset"))["course"])
     for event in result.of_kind("env.changed"):
-        for name, now in (("infected", ILL), ("recovered", IMMUNE), ("waned", SUSCEPTIBLE)):
+        for name, now in (("infected", 1), ("recovered", -1), ("waned", 0)):
             health[event.payload[name]] = now
     return health
 
 
 def test_the_logged_deltas_alone_tell_the_health_of_all() -> None:
     result = run(game(ANN, inhabitants=400, immunity_days=20, days=60))
-    assert np.array_equal(everybody(result), result.state["health"])
+    assert np.array_equal(everybody(result), np.sign(result.state["course"]))
     assert len(list(result.of_kind("env.changed"))) == result.tick == 60
 
 
 def test_nobody_comes_or_goes() -> None:
-    result = run(game(ANN, inhabitants=400, immunity_days=20, days=60))
+    result = run(game(inhabitants=400, immunity_days=20, days=60))
     for values in result.metrics:
         assert values["susceptible"] + values["ill"] + values["immune"] == pytest.approx(1.0)
 
@@ -115,10 +116,10 @@ def test_an_agent_knows_its_own_health_and_nobody_elses() -> None:
     state = scenario.reset([Seat(name) for name in "abcdefgh"], CounterRng(0))
     for place, agent in enumerate("abcdefgh"):
         seen = scenario.observe(state, agent)
-        assert seen.facts["ill"] == (state["health"][place] == ILL)
+        assert seen.facts["ill"] == (state["course"][place] > 0)
         assert seen.facts.keys() == {"day", "share", "ill", "immune"}
         assert "you are ill" not in seen.text
-    ill = "abcdefgh"[int(np.flatnonzero(state["health"][:8] == ILL)[0])]
+    ill = "abcdefgh"[int(np.flatnonzero(state["course"][:8] > 0)[0])]
     assert "Only you know: you are ill." in scenario.prompt(scenario.observe(state, ill), Profile()).user
 
 
@@ -134,6 +135,12 @@ def test_agents_that_hear_that_others_stay_at_home_do_so_too() -> None:
     assert [e.payload["payload"] for e in result.of_kind("action.taken") if e.agent == "bob"][:2] == ["out", "home"]
 
 
+def test_a_crowd_alone_has_no_turns() -> None:
+    result = run(game(inhabitants=50, days=3))
+    assert result.tick == 3
+    assert not list(result.of_kind("action.taken", "action.invalid", "feedback.given", "msg.sent"))
+
+
 def test_an_illness_is_felt_as_a_loss() -> None:
     people = [("ann", "careless", {}), ("bob", "careless", {})]
     result = run(game(people, inhabitants=2, ill_at_start=1, contact={"kind": "mixing", "r0": 1000}))
@@ -147,6 +154,22 @@ def test_what_cannot_be_read_is_a_day_outside_and_is_counted() -> None:
     assert scenario.parse("I will stay home.", seen.legal).payload == "home"
     parsed = scenario.parse("who knows", seen.legal)
     assert (parsed.payload, parsed.status) == ("out", "defaulted")
+
+
+def test_fixed_durations_last_as_long_as_they_say() -> None:
+    town = {"inhabitants": 10, "ill_at_start": 10, "illness_days": 3, "immunity_days": 5, "durations": "fixed"}
+    result = run(game(ANN, contact={"kind": "mixing", "r0": 0}, **town))
+    assert result.series("ill") == [1, 1, 0]
+    state, scenario = result.state, Epidemic(EpidemicParams.model_validate(result.spec.params))
+    immune = 0
+    while np.any(state["course"]):
+        state, immune = scenario.resolve(state, {}, CounterRng(0)).state, immune + 1
+    assert immune == 5
+
+
+def test_days_that_do_not_fit_into_a_byte_are_refused() -> None:
+    with pytest.raises(ValidationError, match="whole and not too large"):
+        EpidemicParams(durations="fixed", illness_days=127)
 
 
 def test_more_agents_than_inhabitants_are_refused() -> None:
