@@ -10,9 +10,12 @@ import typer
 from steerline.cli.options import ConfigFile, Sets
 
 if TYPE_CHECKING:
+    from steerline.config.evaluate import EvaluateSpec
     from steerline.config.finetune import FinetuneSpec
     from steerline.config.kinds import JobSpec
     from steerline.config.load import Loaded
+    from steerline.config.residual_fit import ResidualFitSpec
+    from steerline.config.sweep import SweepSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -80,13 +83,16 @@ def preview(
     """
     from steerline.cli.preview import show
     from steerline.cli.terminal import out, working
+    from steerline.config.finetune import FinetuneSpec
     from steerline.config.load import load
+    from steerline.config.sweep import SweepSpec
     from steerline.data.dataset import build
     from steerline.data.load import texts_of
     from steerline.errors import DataError
     from steerline.models.load import load_tokenizer
 
-    spec = load(file, sets).spec
+    loaded = load(file, sets)
+    spec = loaded.spec.base if isinstance(loaded.spec, SweepSpec) else loaded.of(FinetuneSpec).spec
     sources = spec.data.heldout if heldout else spec.data.train
     if not sources:
         raise DataError("the config names no held-out data", where=str(file), fix="add `data.heldout`")
@@ -112,19 +118,60 @@ def schema(
 
 
 def _summary(loaded: Loaded[JobSpec], judged_against: str) -> list[tuple[str, str]]:
+    from steerline.config.evaluate import EvaluateSpec
     from steerline.config.render import identity_hash, run_name
+    from steerline.config.residual_fit import ResidualFitSpec
+    from steerline.config.sweep import SweepSpec
 
     spec = loaded.spec
+    if isinstance(spec, SweepSpec):
+        work = _sweep_summary(spec)
+    elif isinstance(spec, ResidualFitSpec):
+        work = _fit_summary(spec)
+    elif isinstance(spec, EvaluateSpec):
+        work = [("tasks", ", ".join(task.name for task in spec.evaluation.tasks)), ("points", _points(spec))]
+    else:
+        work = _training_summary(spec)
     return [
         ("run", run_name(spec)),
         ("identity", identity_hash(spec)),
         ("layers", " < ".join(map(str, loaded.layers))),
-        ("batch", batch_arithmetic(spec)),
-        (
-            "length",
-            f"{spec.training.num_steps} steps" if spec.training.num_steps else f"{spec.training.num_epochs:g} epochs",
-        ),
+        *work,
         ("judged for", judged_against),
+    ]
+
+
+def _training_summary(spec: FinetuneSpec) -> list[tuple[str, str]]:
+    training = spec.training
+    length = f"{training.num_steps} steps" if training.num_steps else f"{training.num_epochs:g} epochs"
+    return [("batch", batch_arithmetic(spec)), ("length", length)]
+
+
+def _points(spec: EvaluateSpec) -> str:
+    return ", ".join(["the plain model", *spec.points])
+
+
+def _fit_summary(spec: ResidualFitSpec) -> list[tuple[str, str]]:
+    fit = spec.fit
+    count = len(spec.splits) * len(fit.seeds)
+    return [
+        ("fits", f"{count}: {', '.join(split.name for split in spec.splits)}, each with {len(fit.seeds)} seeds"),
+        ("batch", f"{count * fit.rows_per_step} rows, {fit.rows_per_step} of each fit"),
+        ("length", f"{fit.num_steps} steps"),
+    ]
+
+
+def _sweep_summary(spec: SweepSpec) -> list[tuple[str, str]]:
+    from steerline.config.sweep_points import num_points, num_trials
+
+    more = [f"{len(spec.controls)} controls"] if spec.controls else []
+    more = ["the baseline", *more] if spec.baseline is not None else more
+    points = " and ".join([f"{num_points(spec)} points", *more])
+    within = "" if spec.budget.trials is None else f", at most {spec.budget.trials}"
+    return [
+        ("space", ", ".join(spec.space)),
+        ("trials", f"{num_trials(spec)}{within}: {points}, each with {len(spec.seeds)} seeds"),
+        ("each trial", ", ".join(f"{name}: {text}" for name, text in _training_summary(spec.base))),
     ]
 
 

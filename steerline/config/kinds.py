@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from steerline.config.evaluate import EvaluateSpec
 from steerline.config.finetune import FinetuneSpec
+from steerline.config.residual_fit import ResidualFitSpec
+from steerline.config.sweep import SweepSpec
 
-JobSpec = FinetuneSpec
+JobSpec = FinetuneSpec | ResidualFitSpec | EvaluateSpec | SweepSpec
 """A spec of any kind: whatever is submitted, recorded and named."""
 
-JOB_KINDS: dict[str, type[JobSpec]] = {"finetune": FinetuneSpec}
+JOB_KINDS: dict[str, type[JobSpec]] = {
+    "finetune": FinetuneSpec,
+    "residual_scale": ResidualFitSpec,
+    "evaluate": EvaluateSpec,
+    "sweep": SweepSpec,
+}
 """Root `kind` to spec class."""
 
 DEFAULT_KIND = "finetune"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence as Seq
 from pathlib import Path
 from typing import Any
 
+from steerline.config.kinds import DEFAULT_KIND, JOB_KINDS, JobSpec
 from steerline.config.shape import child, kinds
 from steerline.config.yaml_nodes import Mapping, Mark, Node, Scalar, Sequence, parse
 from steerline.errors import Problem
 
 EXTENDS = "extends"
 """Root key of a file that names the file or files it is laid over, relative to itself."""
+BASE = "base"
+"""Root key of a sweep whose config may extend files too."""
 
 
 class Layers:
@@ -46,7 +50,23 @@ class Layers:
         bases = entries.pop(EXTENDS, None)
         for base, mark in self._bases(bases):
             self.read(path.parent / base, chain=(*chain, identity), named_at=mark)
+        if BASE in entries:
+            mark, inner = entries[BASE]
+            entries[BASE] = (mark, self._embedded(inner, path, (*chain, identity)))
         self.layers.append((path, Mapping(entries, root.mark)))
+
+    def _embedded(self, node: Node, path: Path, chain: tuple[Path, ...]) -> Node:
+        """The config that a sweep varies, with all that it extends, as one tree."""
+        if not isinstance(node, Mapping) or EXTENDS not in node.entries:
+            return node
+        entries = dict(node.entries)
+        below = Layers()
+        for base, mark in self._bases(entries.pop(EXTENDS)):
+            below.read(path.parent / base, chain=chain, named_at=mark)
+        self.problems.extend(below.problems)
+        self.broken = self.broken or below.broken
+        top = Mapping(entries, node.mark)
+        return top if below.broken else merged([*(layer for _, layer in below.layers), top])
 
     def _parse(self, path: Path, named_at: Mark | None) -> Mapping | None:
         try:
@@ -99,6 +119,22 @@ def lay_over(base: Node, top: Node, annotation: Any) -> Node:
         place = child(annotation, key, kind)
         entries[key] = (mark, node if below is None else lay_over(below, node, place))
     return Mapping(entries, top.mark)
+
+
+def job_class(trees: Seq[Mapping]) -> type[JobSpec]:
+    """The spec that reads some layers: of the last kind of job that they name."""
+    named = (kind_of(tree) for tree in reversed(trees))
+    return next((JOB_KINDS[kind] for kind in named if kind in JOB_KINDS), JOB_KINDS[DEFAULT_KIND])
+
+
+def merged(trees: Seq[Mapping]) -> Mapping:
+    """Layers as one tree, later ones laid over earlier ones."""
+    cls = job_class(trees)
+    whole: Node = trees[0]
+    for tree in trees[1:]:
+        whole = lay_over(whole, tree, cls)
+    assert isinstance(whole, Mapping)
+    return whole
 
 
 def kind_of(node: Mapping) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as MappingLike
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,14 +19,14 @@ from pydantic import ValidationError
 
 from steerline.config import problems as wording
 from steerline.config.base import Spec
-from steerline.config.kinds import DEFAULT_KIND, JOB_KINDS, JobSpec
-from steerline.config.layers import Layers, display, kind_of, lay_over
+from steerline.config.kinds import JobSpec
+from steerline.config.layers import Layers, display, job_class
+from steerline.config.layers import merged as merge
 from steerline.config.overrides import Override, OverrideProblem, apply, parse_overrides
 from steerline.config.render import resolved
-from steerline.config.yaml_nodes import Mapping, Node, plain
+from steerline.config.yaml_nodes import Mapping, Mark, Node, Scalar, plain
 from steerline.config.yaml_nodes import Sequence as SequenceNode
 from steerline.errors import ConfigError, Problem
-
 
 S_co = TypeVar("S_co", bound=Spec, covariant=True)
 T = TypeVar("T", bound=Spec)
@@ -77,8 +78,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded[JobSpec]:
     if layers.broken:
         # What a broken file would have said is unknown, so nothing can be judged beyond it.
         raise _error(path, problems)
-    cls = _job_class(layers)
-    merged = _merge(layers, sets, cls, problems)
+    trees = [tree for _, tree in layers.layers]
+    cls = job_class(trees)
+    merged = _overridden(merge(trees), sets, cls, problems)
     spec = _validate(merged, cls, problems)
     if spec is None or problems:
         raise _error(path, problems)
@@ -86,28 +88,52 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded[JobSpec]:
     return Loaded(spec, provenance, tuple(file for file, _ in layers.layers))
 
 
+def changed(spec: T, changes: MappingLike[str, Any], source: str) -> T:
+    """A spec with values laid over it, judged as a file is that says the same.
+
+    Args:
+        spec: what is changed.
+        changes: dotted paths and their values, as with `--set`.
+        source: what messages call the place where the changes stand.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    mark = Mark(source)
+    overrides = [Override(tuple(path.split(".")), _node(value, mark), mark) for path, value in changes.items()]
+    overrides.sort(key=lambda override: override.path[-1] != "kind")
+    root = _node(resolved(spec), mark)
+    assert isinstance(root, Mapping)
+    problems: list[Problem] = []
+    result = _validate(_overridden(root, overrides, type(spec), problems), type(spec), problems)
+    if result is None or problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ConfigError(f"{count} in {source}", problems=problems)
+    return result
+
+
+def _node(value: Any, mark: Mark) -> Node:
+    if isinstance(value, MappingLike):
+        return Mapping({str(key): (mark, _node(item, mark)) for key, item in value.items()}, mark)
+    if isinstance(value, list | tuple):
+        return SequenceNode(tuple(_node(item, mark) for item in value), mark)
+    return Scalar(value, mark)
+
+
 def _error(path: Path, problems: list[Problem]) -> ConfigError:
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     return ConfigError(f"{count} in {display(path)}", problems=problems)
 
 
-def _job_class(layers: Layers) -> type[JobSpec]:
-    kinds = [kind_of(layer) for _, layer in reversed(layers.layers)]
-    return next((JOB_KINDS[kind] for kind in kinds if kind in JOB_KINDS), JOB_KINDS[DEFAULT_KIND])
-
-
-def _merge(layers: Layers, sets: list[Override], cls: type[Spec], problems: list[Problem]) -> Mapping:
-    merged: Node = layers.layers[0][1]
-    for _, layer in layers.layers[1:]:
-        merged = lay_over(merged, layer, cls)
-    mark = merged.mark
+def _overridden(root: Mapping, sets: Sequence[Override], cls: type[Spec], problems: list[Problem]) -> Mapping:
+    whole: Node = root
     for override in sets:
         try:
-            merged = apply(override, merged, cls)
+            whole = apply(override, whole, cls)
         except OverrideProblem as error:
             problems.append(error.problem)
-    assert isinstance(merged, Mapping)
-    return Mapping(merged.entries, mark)
+    assert isinstance(whole, Mapping)
+    return Mapping(whole.entries, root.mark)
 
 
 def _validate(root: Mapping, cls: type[T], problems: list[Problem]) -> T | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 
 from steerline.config.finetune import FinetuneSpec
+from steerline.config.kinds import JobSpec
 from steerline.config.load import Loaded
 from steerline.config.render import resolved, resolved_json, run_name
 from steerline.errors import SteerlineError, TrackingError
@@ -24,7 +26,7 @@ STOPPED_EXIT_CODE = 130
 _FAILED_EXIT_CODE = 9
 
 
-def close_if_unstarted(spec: FinetuneSpec, error: SteerlineError) -> None:
+def close_if_unstarted(spec: JobSpec, error: SteerlineError) -> None:
     """Say in MLflow why a run that was scheduled at its submission did not start; nothing for one that did."""
     job = RayJob.of(os.environ)
     if job is not None:
@@ -33,15 +35,30 @@ def close_if_unstarted(spec: FinetuneSpec, error: SteerlineError) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a run that belongs to a sweep is shown in MLflow.
+
+    Args:
+        parent_run_id: the sweep's run.
+        label: what the page calls this one; its name stays.
+    """
+
+    parent_run_id: str
+    label: str
+
+
 class Driver:
     """Carries one job out.
 
     Args:
         loaded: the config.
+        place: the sweep that it is a trial of; none for a run of its own.
     """
 
-    def __init__(self, loaded: Loaded[FinetuneSpec]) -> None:
+    def __init__(self, loaded: Loaded[FinetuneSpec], place: Place | None = None) -> None:
         self._loaded = loaded
+        self._place = place
         self._job = Job.of(loaded.spec)
 
     def request_stop(self) -> None:
@@ -96,7 +113,8 @@ class Driver:
 
     def _open(self) -> RunRef:
         spec = self._job.spec
-        job, here = RayJob.of(os.environ), collect()
+        job, here, place = RayJob.of(os.environ), collect(), self._place
+        tags = {} if job is None else job.tags()
         return start_run(
             spec.tracking,
             run_name=self._job.name,
@@ -105,8 +123,9 @@ class Driver:
             config_hash=self._job.config_hash,
             config_provenance=self._loaded.provenance,
             parents={"base_model": describe(spec.model.source)},
+            parent_run_id=None if place is None else place.parent_run_id,
             ray_job_id=None if job is None else job.submission_id,
-            tags={} if job is None else job.tags(),
+            tags=tags if place is None else {**tags, "mlflow.runName": place.label},
             provenance=here if job is None else job.provenance(here),
         )
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import ray
 import ray.train
@@ -18,6 +19,8 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from steerline.config.cluster import ClusterSpec
 from steerline.errors import SteerlineError, TrainingError
 from steerline.training.job import Failure, Job, Outcome
+
+T = TypeVar("T")
 
 # A worker has the environment of its node's raylet, not that of the driver.
 _PASSED_ON = (
@@ -85,6 +88,32 @@ def train(job: Job) -> Outcome:
     return ended
 
 
+def in_one_worker(work: Callable[[], T], cluster: ClusterSpec) -> T:
+    """Run a function in one process of the cluster that has a worker's CPUs and GPU, again where that process dies.
+
+    Raises:
+        SteerlineError: the function's own error.
+        TrainingError: the process died more often than `cluster.max_failures` allows.
+    """
+    task = ray.remote(work).options(
+        num_cpus=cluster.cpus_per_worker,
+        num_gpus=int(cluster.use_gpu),
+        max_retries=cluster.max_failures,
+        runtime_env={"env_vars": _environment(cluster)},
+    )
+    try:
+        result: T = ray.get(task.remote())
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, SteerlineError) else error from None
+    except ray.exceptions.RayError as error:
+        raise TrainingError(
+            f"the worker died more than {cluster.max_failures} times",
+            got=str(error).strip()[-2000:],
+            fix="if it ran out of memory, lower `fit.batch_tokens` or take a smaller model",
+        ) from error
+    return result
+
+
 def _worker(config: dict[str, Any]) -> Outcome | Failure:
     # The driver does without DeepSpeed and the models.
     import torch
@@ -123,10 +152,16 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _environment(cluster: ClusterSpec) -> dict[str, str]:
+def passed_on() -> dict[str, str]:
+    """What of this process's environment the workers need too; the address is that of the cluster it is connected to."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     if ray.is_initialized():
         passed["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    return passed
+
+
+def _environment(cluster: ClusterSpec) -> dict[str, str]:
+    passed = passed_on()
     if not cluster.use_gpu:
         passed |= {"DS_ACCELERATOR": "cpu", **_KEEP_FREED_MEMORY}
     passed["OMP_NUM_THREADS"] = str(max(1, int(cluster.cpus_per_worker)))

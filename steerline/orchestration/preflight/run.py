@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from steerline.config.finetune import FinetuneSpec
+from steerline.config.evaluate import EvaluateSpec
+from steerline.config.kinds import JobSpec
+from steerline.config.residual_fit import ResidualFitSpec
+from steerline.config.sweep import SweepSpec
 from steerline.orchestration.preflight import (
     checks_cluster,
     checks_data,
@@ -16,7 +19,10 @@ from steerline.orchestration.preflight import (
     checks_tracking,
 )
 from steerline.orchestration.preflight.core import Check, Report, Scene
+from steerline.orchestration.preflight.evaluate import EVALUATE_CHECKS, EvaluateScene
+from steerline.orchestration.preflight.residual_fit import RESIDUAL_FIT_CHECKS, ResidualFitScene
 from steerline.orchestration.preflight.resources import ClusterResources
+from steerline.orchestration.preflight.sweep import SweepScene, sweep_findings
 
 CHECKS: tuple[Check, ...] = (
     Check("batch", checks_job.batch, "job"),
@@ -45,7 +51,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def preflight(
-    spec: FinetuneSpec,
+    spec: JobSpec,
     *,
     cluster: ClusterResources | None,
     elsewhere: bool = False,
@@ -62,8 +68,19 @@ def preflight(
         provenance: where each leaf of the config was written, for the messages (`Loaded.provenance`).
         environment: the environment that the job will have; None takes this process's.
     """
-    scene = Scene(spec, cluster, provenance or {}, os.environ if environment is None else environment)
-    findings = [finding for check in CHECKS for finding in check.findings(scene, elsewhere=elsewhere)]
+    variables = os.environ if environment is None else environment
+    if isinstance(spec, SweepSpec):
+        sweep = SweepScene(spec, cluster, provenance or {}, variables)
+        findings = list(sweep_findings(sweep, CHECKS, elsewhere=elsewhere))
+    elif isinstance(spec, ResidualFitSpec):
+        fit = ResidualFitScene(spec, cluster, provenance or {}, variables)
+        findings = [finding for check in RESIDUAL_FIT_CHECKS for finding in check.findings(fit, elsewhere=elsewhere)]
+    elif isinstance(spec, EvaluateSpec):
+        judged = EvaluateScene(spec, cluster, provenance or {}, variables)
+        findings = [finding for check in EVALUATE_CHECKS for finding in check.findings(judged, elsewhere=elsewhere)]
+    else:
+        scene = Scene(spec, cluster, provenance or {}, variables)
+        findings = [finding for check in CHECKS for finding in check.findings(scene, elsewhere=elsewhere)]
     return Report(
         problems=tuple(finding for finding in findings if finding.fatal),
         warnings=tuple(finding for finding in findings if not finding.fatal),

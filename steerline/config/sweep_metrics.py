@@ -1,0 +1,38 @@
+"""Which metrics a job records, told from its config alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steerline.config.evaluation import metric_name
+from steerline.config.sweep import BaseSpec
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Names of metrics.
+
+    Args:
+        final: known when the job has ended.
+        along: recorded as it goes, so that it can be stopped by them.
+    """
+
+    final: frozenset[str]
+    along: frozenset[str]
+
+
+def recorded(spec: BaseSpec) -> Recorded:
+    """The metrics by which a sweep of this job can judge."""
+    along = {"train/loss", "train/loss_ce"}
+    if spec.data.heldout:
+        along |= {"heldout/loss", "heldout/loss_ce"}
+    if spec.classes is not None:
+        along |= {name.replace("loss", "accuracy") for name in along if name.endswith("/loss")}
+    judged = {task.name for task in spec.evaluation.tasks} | {task.group for task in spec.evaluation.tasks}
+    return Recorded(frozenset(along | {f"eval/{metric_name(name)}/accuracy" for name in judged}), frozenset(along))
+
+
+def training_tokens(spec: BaseSpec) -> int | None:
+    """Tokens that a run trains on at most, padding included; none where its length is a number of epochs."""
+    steps = spec.training.num_steps
+    return None if steps is None else steps * spec.training.global_batch_size * spec.data.max_length_tokens

@@ -1,0 +1,127 @@
+"""Fine-tuning runs as trials: each a whole run with checkpoints, tracked as one started by hand."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from steerline.config.load import Loaded
+from steerline.config.sweep import SweepSpec
+from steerline.config.sweep_points import Trial
+from steerline.errors import SteerlineError, TrainingError
+from steerline.evaluation.results import EvaluationResult
+from steerline.sweeps.kinds import Along, Ended, Running
+from steerline.sweeps.ledger import Found
+from steerline.tracking.references import RunRef
+from steerline.training.driver import STOPPED_EXIT_CODE, Driver, Place
+from steerline.training.history import read_history
+from steerline.training.job import Job, Outcome
+
+_POLL_S = 0.2
+
+
+class FinetuneTrials:
+    """Fine-tuning jobs as trials."""
+
+    def is_light(self, sweep: SweepSpec) -> bool:  # noqa: ARG002  the protocol's
+        """Never: every axis of a fine-tuning job trains anew."""
+        return False
+
+    def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop_at: float | None) -> Running:
+        """Begin the run, or go on from its last checkpoint."""
+        place = None if run is None else Place(run.run_id, trial.label)
+        return _Run(trial, followed(sweep), place, stop_at)
+
+    def evaluate(self, trials: Sequence[Trial]) -> list[Found]:  # noqa: ARG002  the protocol's
+        """Nothing of this kind is light."""
+        raise AssertionError("fine-tuning runs are no light trials")
+
+
+def followed(sweep: SweepSpec) -> tuple[str, ...]:
+    """The metrics that are followed while a trial runs: the sweep's, and the one its scheduler compares."""
+    names = [metric.name for metric in sweep.metrics]
+    if sweep.scheduler.kind in ("asha", "median") and sweep.scheduler.metric is not None:
+        names.append(sweep.scheduler.metric.name)
+    return tuple(dict.fromkeys(names))
+
+
+class _Run:
+    """A run whose driver works in a thread. What it has measured is read from its folder, where its workers write."""
+
+    def __init__(self, trial: Trial, names: Sequence[str], place: Place | None, stop_at: float | None) -> None:
+        self._job = Job.of(trial.spec)
+        self._names, self._stop_at = names, stop_at
+        self._told = max(self._curve(), default=-1)
+        self._began = time.monotonic()
+        self._driver = Driver(Loaded(trial.spec, {}, ()), place)
+        self._exit_code: int | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name=trial.name, daemon=True)
+        self._thread.start()
+
+    def next(self) -> Along | Ended:
+        """The next measurement, or the end."""
+        while self._thread.is_alive():
+            # The last step's is told with the end.
+            for step, metrics in self._curve().items():
+                if step > self._told:
+                    self._told = step
+                    return Along(step, metrics)
+            if self._stop_at is not None and time.time() > self._stop_at:
+                self._driver.request_stop()
+            self._thread.join(_POLL_S)
+        return Ended(self._ended())
+
+    def stop(self) -> None:
+        """Save, end, and give the workers back."""
+        while self._thread.is_alive():
+            # Ray Train clears old requests when it begins, so one that came too early is repeated.
+            self._driver.request_stop()
+            self._thread.join(_POLL_S)
+
+    def _work(self) -> None:
+        try:
+            self._exit_code = self._driver.run()
+        except BaseException as error:  # noqa: BLE001  handed over to the thread that asks
+            self._error = error
+
+    def _curve(self) -> dict[int, dict[str, float]]:
+        """Step to the followed metrics, without the look at the untrained model."""
+        curve: dict[int, dict[str, float]] = {}
+        history = read_history(self._job.folder)
+        for name in self._names:
+            for step, value in history.get(name, {}).items():
+                if step > 0:
+                    curve.setdefault(step, {})[name] = value
+        return dict(sorted(curve.items()))
+
+    def _ended(self) -> Found | None:
+        error = self._error
+        if isinstance(error, SteerlineError) and not isinstance(error, TrainingError):
+            return Found("failed", cause=f"{type(error).__name__}: {error}", seconds=self._seconds())
+        if error is not None:
+            raise error
+        if self._exit_code == STOPPED_EXIT_CODE:
+            return None
+        outcome = Outcome.load(self._job.folder)
+        assert outcome is not None
+        evaluation = outcome.files.get("evaluation")
+        spec = self._job.spec
+        return Found(
+            "finished",
+            metrics=outcome.metrics,
+            scores=_scores(Path(evaluation)) if evaluation else {},
+            seconds=self._seconds(),
+            tokens=outcome.step * spec.training.global_batch_size * spec.data.max_length_tokens,
+            export=outcome.files.get("export"),
+            curve={str(step): metrics for step, metrics in self._curve().items()},
+        )
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+
+def _scores(evaluation: Path) -> dict[str, list[float]]:
+    return {task.name: task.correct.tolist() for task in EvaluationResult.load(evaluation).tasks}

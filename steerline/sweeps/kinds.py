@@ -1,0 +1,85 @@
+"""How the trials of a kind of job are carried out: what a sweep asks of it, and which kinds there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol
+
+from steerline.config.sweep import BaseSpec, SweepSpec
+from steerline.config.sweep_points import Trial
+from steerline.sweeps.ledger import Found
+from steerline.tracking.references import RunRef
+
+_KINDS = {"finetune": ("steerline.sweeps.finetune", "FinetuneTrials")}
+"""Kind of the base config to where its trials are; each is imported when it is used, for its libraries are its own."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """What a trial has come to on its way.
+
+    Args:
+        step: optimiser steps done.
+        metrics: what was measured there.
+    """
+
+    step: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial has ended.
+
+    Args:
+        found: what came out; none where it was asked to stop, so that another attempt goes on with it.
+    """
+
+    found: Found | None
+
+
+class Running(Protocol):
+    """A trial that runs."""
+
+    def next(self) -> Along | Ended:
+        """Wait for what happens next.
+
+        Raises:
+            Exception: it broke in a way that another attempt may not meet.
+        """
+
+    def stop(self) -> None:
+        """Have it save and end, and wait until all that it used is free."""
+
+
+class TrialKind(Protocol):
+    """A kind of job as trials of a sweep. Travels to the workers, so it is small and picklable."""
+
+    def is_light(self, sweep: SweepSpec) -> bool:
+        """Whether the axes leave the trained weights alone, so that many trials share one loaded model."""
+
+    def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop_at: float | None) -> Running:
+        """Begin a trial, or go on with it.
+
+        Args:
+            trial: the trial.
+            sweep: the sweep, whose metrics are followed.
+            run: the sweep's run, under which MLflow shows it; none records nowhere.
+            stop_at: seconds since 1970 at which it saves and stops; none lets it end.
+        """
+
+    def evaluate(self, trials: Sequence[Trial]) -> list[Found]:
+        """Carry light trials out together in this process, in order.
+
+        Raises:
+            SteerlineError: one of them cannot be carried out.
+        """
+
+
+def kind_of(base: BaseSpec) -> TrialKind:
+    """The kind of a sweep's trials."""
+    module, name = _KINDS[base.kind]
+    kind: TrialKind = getattr(import_module(module), name)()
+    return kind

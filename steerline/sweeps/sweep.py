@@ -1,0 +1,167 @@
+"""A sweep from its config to its report, and on again after it was interrupted."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from steerline.config.load import Loaded
+from steerline.config.render import identity_hash, resolved, resolved_json, run_name
+from steerline.config.sweep import SweepSpec
+from steerline.config.sweep_points import Trial, num_trials
+from steerline.errors import SteerlineError, SweepError
+from steerline.home import storage_folder
+from steerline.models.sources import describe
+from steerline.sweeps.board import Board
+from steerline.sweeps.driver import carry_out
+from steerline.sweeps.kinds import TrialKind, kind_of
+from steerline.sweeps.ledger import Found, Ledger
+from steerline.sweeps.record import TrialRecorder
+from steerline.sweeps.report import write_report
+from steerline.sweeps.selection import select
+from steerline.tracking.provenance import collect
+from steerline.tracking.recorder import Recorder
+from steerline.tracking.references import RunRef, run_url
+from steerline.tracking.runs import finish, start_run
+from steerline.training.job import Job, Outcome
+from steerline.training.ray_job import RayJob
+
+STOPPED_EXIT_CODE = 130
+_FAILED_EXIT_CODE = SweepError.exit_code
+
+
+def sweep_folder(sweep: SweepSpec) -> Path:
+    """Where a sweep's files lie; each trial's lie beside it under its own name."""
+    return storage_folder(sweep.cluster.storage_path) / run_name(sweep)
+
+
+class Sweep:
+    """Carries one sweep out.
+
+    Args:
+        loaded: the config.
+        kind: how trials are carried out; none takes what the base config's kind needs.
+    """
+
+    def __init__(self, loaded: Loaded[SweepSpec], kind: TrialKind | None = None) -> None:
+        self._loaded, self._spec = loaded, loaded.spec
+        self._kind = kind_of(loaded.spec.base) if kind is None else kind
+        self.name = run_name(loaded.spec)
+        self.folder = sweep_folder(loaded.spec)
+        self._board: Board | None = None
+        self._stopping = False
+
+    def request_stop(self) -> None:
+        """Ask every trial that is going to save and stop, and start no further one."""
+        self._stopping = True
+        if self._board is not None:
+            self._board.closed = True
+            for trial in self._board.going:
+                Job.of(trial.spec).stop_request.touch()
+
+    def run(self) -> int:
+        """Run all trials that have not ended, choose among the points, and report. Returns the exit code.
+
+        Raises:
+            SteerlineError: whatever stood in the way; the run is closed as FAILED and the outcome written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _alone(self.folder):
+            run = self._open()
+            self._say(f"recorded at {run_url(run)}")
+            (self.folder / "config.resolved.json").write_text(resolved_json(self._spec))
+            status = "FAILED"
+            try:
+                status = self._carry_out(run)
+            except SteerlineError as error:
+                self._failed(str(error), error.exit_code)
+                raise
+            except Exception as error:
+                self._failed(repr(error), _FAILED_EXIT_CODE)
+                raise
+            finally:
+                finish(run, status, self.folder / "spool")
+        return STOPPED_EXIT_CODE if status == "KILLED" else 0
+
+    def _carry_out(self, run: RunRef) -> str:
+        board = self._board = Board(self._spec, Ledger(self.folder))
+        total = num_trials(self._spec)
+        known = len(board.ledger.records)
+        self._say(f"{total} trials" + (f", {known} of them known from before" if known else ""))
+        with TrialRecorder(run, self._spec, light=self._kind.is_light(self._spec)) as children:
+
+            def tell(trial: Trial, found: Found | None) -> None:
+                self._say(_line(self._spec, trial, found, len(board.ledger.records), total))
+                if found is not None:
+                    children.record(trial, found)
+
+            carry_out(board, self._kind, run, self.folder, tell)
+            children.complete(board)
+        if self._stopping:
+            Outcome(self.name, "stopped", len(board.ledger.records), total).save(self.folder)
+            self._say("stopped; submit again to go on")
+            return "KILLED"
+        selection = select(board)
+        with Recorder(run, self.folder / "spool") as recorder:
+            files = write_report(board, selection, self.folder, recorder)
+        Outcome(
+            self.name, "finished", len(board.ledger.records), total, metrics=selection.best_metrics(), files=files
+        ).save(self.folder)
+        self._say(selection.verdict)
+        for role, path in files.items():
+            self._say(f"{role}: {path}")
+        return "FINISHED"
+
+    def _open(self) -> RunRef:
+        job, here = RayJob.of(os.environ), collect()
+        return start_run(
+            self._spec.tracking,
+            run_name=self.name,
+            kind="sweep",
+            config=resolved(self._spec),
+            config_hash=identity_hash(self._spec),
+            config_provenance=self._loaded.provenance,
+            parents={"base_model": describe(self._spec.base.model.source)},
+            ray_job_id=None if job is None else job.submission_id,
+            tags={} if job is None else job.tags(),
+            provenance=here if job is None else job.provenance(here),
+        )
+
+    def _failed(self, error: str, exit_code: int) -> None:
+        Outcome(self.name, "failed", error=error, exit_code=exit_code).save(self.folder)
+
+    @staticmethod
+    def _say(text: str) -> None:
+        sys.stdout.write(f"steerline: {text}\n")
+        sys.stdout.flush()
+
+
+def _line(sweep: SweepSpec, trial: Trial, found: Found | None, ended: int, total: int) -> str:
+    if found is None:
+        return f"trial {trial.label}: stopped, goes on in the next attempt"
+    values = [f"{m.name} {found.metrics[m.name]:.5g}" for m in sweep.metrics if m.name in found.metrics]
+    cause = "" if found.cause is None else f": {found.cause.splitlines()[0]}"
+    return f"trial {ended}/{total} {trial.label}: " + ", ".join([found.state.replace("_", " ") + cause, *values])
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder, so that the same sweep is not run twice at once. The kernel lets go of it when a process dies.
+
+    Raises:
+        SweepError: another process holds it.
+    """
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SweepError(
+                "this sweep is going already",
+                where=str(folder),
+                fix="wait for it, or stop it; the same command then goes on",
+            ) from error
+        yield

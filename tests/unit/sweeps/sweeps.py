@@ -1,0 +1,82 @@
+"""Small sweeps, and trials that take no time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from steerline.config.sweep import SweepSpec
+from steerline.config.sweep_points import Trial
+from steerline.sweeps.kinds import Along, Ended, Running
+from steerline.sweeps.ledger import Found
+from steerline.tracking.references import RunRef
+from tests.law.runs import tiny_config
+
+SCALE = "objective.steering.boost.scale"
+FRACTION = "objective.steering.boost.fraction"
+BOOST = {"strength": 1.0, "select": "magnitude", "mean": "abs", "keep_sign": True}
+
+
+def sweep_config(**changes: Any) -> dict[str, Any]:
+    """A sweep over the boost of a tiny job; keyword arguments replace its keys."""
+    return {
+        "kind": "sweep",
+        "name": "small",
+        "base": tiny_config(objective__steering={"boost": BOOST}, evaluation__tasks=[], name="small-base"),
+        "space": {SCALE: {"kind": "grid", "values": [1.0, 2.0, 3.0]}},
+        "metrics": [{"name": "heldout/loss_ce", "goal": "min"}],
+        **changes,
+    }
+
+
+def sweep(**changes: Any) -> SweepSpec:
+    """The same, read."""
+    return SweepSpec.model_validate(sweep_config(**changes))
+
+
+def score(trial: Trial) -> float:
+    """A loss that is least at scale 2, a little higher without the boost, and moves with the seed alike everywhere."""
+    boost = trial.spec.objective.steering.boost
+    return (0.5 if boost is None else (boost.scale - 2.0) ** 2 + boost.fraction) + 0.01 * trial.seed
+
+
+class LightTrials:
+    """Trials that only compute `score`."""
+
+    def is_light(self, sweep: SweepSpec) -> bool:
+        return True
+
+    def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop_at: float | None) -> Running:
+        raise AssertionError
+
+    def evaluate(self, trials: Sequence[Trial]) -> list[Found]:
+        return [Found("finished", metrics={"heldout/loss_ce": score(trial)}) for trial in trials]
+
+
+class Steps:
+    """A trial that comes to its score in equal steps."""
+
+    def __init__(self, trial: Trial, steps: int) -> None:
+        self._trial, self._steps, self._step = trial, steps, 0
+
+    def next(self) -> Along | Ended:
+        self._step += 1
+        value = score(self._trial)
+        if self._step > self._steps:
+            return Ended(Found("finished", metrics={"heldout/loss_ce": value}))
+        return Along(self._step, {"heldout/loss_ce": value + 1 / self._step})
+
+    def stop(self) -> None:
+        """Nothing is left behind."""
+
+
+class SteppedTrials(LightTrials):
+    """Trials that report on their way."""
+
+    steps = 9
+
+    def is_light(self, sweep: SweepSpec) -> bool:
+        return False
+
+    def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop_at: float | None) -> Running:
+        return Steps(trial, self.steps)
