@@ -12,6 +12,7 @@ from pathlib import Path
 from steerline.config.finetune import FinetuneSpec
 from steerline.config.load import Loaded, load
 from steerline.config.render import run_name
+from steerline.config.residual_fit import ResidualFitSpec
 from steerline.errors import SteerlineError
 
 HELP = """\
@@ -48,7 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(file: Path, overrides: Sequence[str]) -> int:
-    loaded = load(file, overrides).of(FinetuneSpec)
+    given = load(file, overrides)
+    if isinstance(given.spec, ResidualFitSpec):
+        from jobs.residual_scale import carry_out
+
+        return carry_out(given.of(ResidualFitSpec))
+    loaded = given.of(FinetuneSpec)
     from steerline.training.driver import close_if_unstarted
 
     try:

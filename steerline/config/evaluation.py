@@ -39,7 +39,7 @@ class EvaluationSpec(Spec):
     tasks: tuple[TaskEvaluation, ...] = ()
     """Tasks to run."""
     steering: Literal["off", "on", "as_trained"] = "as_trained"
-    """Whether the boost acts while evaluating: never, always, or as its `active_in` says."""
+    """Whether the boost and the residual scales act while evaluating: never, always, or as their `active_in` says."""
     batch_tokens: int = Field(default=4096, ge=128)
     """Tokens per forward pass, padding included."""
     num_bootstrap: int = Field(default=2000, ge=100)

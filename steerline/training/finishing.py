@@ -181,14 +181,16 @@ def evaluate_model(
 
 
 def _steering_in_evaluation(job: Job) -> SteeringSpec:
-    steering = job.spec.objective.steering
-    boost, wanted = steering.boost, job.spec.evaluation.steering
+    steering, wanted = job.spec.objective.steering, job.spec.evaluation.steering
     # A gate that multiplies is a part of the model, whatever steers it.
     vmask = steering.vmask if steering.vmask is not None and steering.vmask.apply == "multiply" else None
-    if boost is None or wanted == "off":
+    if wanted == "off":
         return SteeringSpec(vmask=vmask)
-    boost = boost.model_copy(update={"active_in": "both"}) if wanted == "on" else boost
-    return SteeringSpec(boost=boost, vmask=vmask)
+    boost, scale = steering.boost, steering.residual_scale
+    if wanted == "on":
+        boost = None if boost is None else boost.model_copy(update={"active_in": "both"})
+        scale = None if scale is None else scale.model_copy(update={"active_in": "both"})
+    return SteeringSpec(boost=boost, residual_scale=scale, vmask=vmask)
 
 
 def draw(job: Job, recorder: Recorder, results: Mapping[str, EvaluationResult], workers: Workers) -> None:

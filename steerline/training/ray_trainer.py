@@ -153,7 +153,7 @@ def _say(line: str) -> None:
 
 
 def passed_on() -> dict[str, str]:
-    """What of this process's environment the workers need too; the address is that of the cluster it is connected to."""
+    """What of this process's environment the workers need too; the address is the connected cluster's."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     if ray.is_initialized():
         passed["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address

@@ -63,16 +63,11 @@ def length(scene: ResidualFitScene) -> Iterator[Finding]:
     yield from checks_model.too_long(scene, scene.spec.max_length_tokens, "max_length_tokens")
 
 
-def attention(scene: ResidualFitScene) -> Iterator[Finding]:
-    """What the attention kernel needs."""
-    yield from checks_model.kernel(scene)
-
-
 RESIDUAL_FIT_CHECKS: tuple[Check, ...] = (
     Check("steering", layers, "job"),
     Check("leakage", leakage, "job"),
     Check("remote-code", checks_job.trust, "job"),
-    Check("attention", attention, "job"),
+    Check("attention", checks_model.kernel, "job"),
     Check("length", length, "job"),
     Check("model", checks_model.source, "machine"),
     Check("attention-package", checks_model.attention_package, "machine"),
