@@ -64,12 +64,16 @@ class Asker:
             Interruption: a budget is reached, or a model fails and the straggler policy is to wait.
             ReplayError: the replay is strict and the journal holds another request.
         """
+        began = asyncio.get_running_loop().time()
         questions = [_Question(turn, brain, self._messages(turn)) for turn, brain in turns]
-        attempt, open_ = 1, [question for question in questions if not self._take_late(question)]
+        late = [question for question in questions if self._is_under_way(question.turn)]
+        attempt, open_ = 1, [question for question in questions if question not in late]
         while open_:
             await self._round(open_)
             open_ = [question for question in open_ if attempt < question.brain.attempts and self._doubts(question)]
             attempt += 1
+        if late:
+            await self._take_late(late, began)
         return [question.decision or Decision(None, "no answer") for question in questions]
 
     async def close(self) -> None:
@@ -140,21 +144,27 @@ class Asker:
         with self._client.caller() as beside:
             await beside.ask_all(requests, answered)
 
-    def _take_late(self, question: _Question) -> bool:
-        """Whether the turn needs no asking: an earlier answer has come meanwhile, or is still under way."""
-        agent = question.turn.agent.id
-        task = self._under_way.get(agent)
-        if task is None or question.turn.purpose != "act":
-            return False
-        if agent in self._late:
+    def _is_under_way(self, turn: Turn) -> bool:
+        """Whether an answer to an earlier turn is still to come, or has come meanwhile."""
+        return turn.purpose == "act" and turn.agent.id in self._under_way
+
+    async def _take_late(self, questions: Sequence[_Question], began: float) -> None:
+        """Answers to an earlier turn stand for this one; they have the time of a turn to come."""
+        assert self.caller is not None
+        tasks = {self._under_way[question.turn.agent.id] for question in questions}
+        left = began + (self._game.spec.straggler.timeout_s or 0.0) - asyncio.get_running_loop().time()
+        with self.caller.away():
+            await asyncio.wait(tasks, timeout=max(0.0, left))
+        for question in questions:
+            agent = question.turn.agent.id
+            if agent in self._late:
+                question.decision = Decision(self._late.pop(agent))
+            elif self._under_way[agent].done():
+                question.decision = Decision(None, "the answer to an earlier turn failed")
+            else:
+                question.decision = Decision(None, "the answer to an earlier turn is still under way")
+                continue
             del self._under_way[agent]
-            question.decision = Decision(self._late.pop(agent))
-        elif task.done():
-            del self._under_way[agent]
-            return False
-        else:
-            question.decision = Decision(None, "the answer to an earlier turn is still under way")
-        return True
 
     def _settle(self, question: _Question, result: GenResult) -> None:
         self._under_way.pop(question.turn.agent.id, None)
