@@ -18,6 +18,7 @@ SCENARIOS: dict[str, str] = {
     "opinion": "steerline.simulation.scenarios.opinion:Opinion",
     "prisoners_dilemma": "steerline.simulation.scenarios.prisoners_dilemma:PrisonersDilemma",
     "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
+    "software": "steerline.simulation.scenarios.software:Software",
     "ultimatum": "steerline.simulation.scenarios.ultimatum:Ultimatum",
     "werewolf": "steerline.simulation.scenarios.werewolf:Werewolf",
 }
