@@ -45,13 +45,15 @@ LOADS = 2
 
 
 def questions(tokenizer: PreTrainedTokenizerBase, tokens: int, items: int) -> list[Example]:
-    """Passages cut at their beginning so that passage and question have `tokens` tokens, each asked for yes or no."""
+    """Passages cut at their beginning so that rows have `tokens` tokens, the question after them; yes or no."""
     found = []
     for number, row in enumerate(read_rows(SOURCE).rows):
-        ids = tokenizer(str(row["query"]), add_special_tokens=False)["input_ids"]
+        text = f"{row['passage']}\nQuestion: {row['question']}?\nAnswer:"
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) >= tokens and len(found) < items:
-            prompt = tokenizer.decode(ids[-tokens:]) + " "
-            label = int(not row["gold"])
+            # The space before the answer is a token.
+            prompt = tokenizer.decode(ids[1 - tokens :]) + " "
+            label = int(not row["answer"])
             found.append(Example(f"boolq/{number}", prompt, ("yes", "no")[label], choices=("yes", "no"), label=label))
     return found
 
@@ -83,6 +85,7 @@ def separate(device: str, items: Sequence[Example]) -> float:
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
+    """How long it takes, to the end of what it left running."""
     start = time.perf_counter()
     work()
     if device == "cuda":
