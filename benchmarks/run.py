@@ -11,6 +11,7 @@ BENCHMARKS = {
     "safr_losses": "time, peak memory and value of SAFR's losses against the authors' formulas",
     "safr_step": "a training step of the SAFR paper's classifier, with and without its terms",
     "loop": "the whole loop under Ray Train and ZeRO against a bare PyTorch loop, Hugging Face Trainer and TRL",
+    "strengths": "many inference-time strengths in one batch against a pass, and a run, for each",
     "packing": "effective tokens per second with packing against padding",
     "startup": "submission to first optimiser step against the deepspeed launcher",
 }
