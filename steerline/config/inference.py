@@ -101,5 +101,7 @@ class ClientSpec(Spec):
     """Pause before the second attempt; each further one is twice as long."""
     max_backoff_s: float = Field(default=30.0, gt=0, json_schema_extra=NOT_IDENTITY)
     """Longest pause, but for one that the server asks for."""
-    quantum: int = Field(default=512, ge=1, json_schema_extra=NOT_IDENTITY)
-    """Tokens that a simulation of weight 1 may take in its turn before the next one has its own."""
+    turn: float = Field(default=1.0, gt=0, json_schema_extra=NOT_IDENTITY)
+    """Share of a batch that a simulation of weight 1 may take before it is the next one's turn. With whole batches,
+    simulations end their ticks one after another, and the backend has work while each of them thinks; with less, a
+    small simulation waits less behind large ones."""

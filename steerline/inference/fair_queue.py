@@ -15,10 +15,8 @@ class Waiting(Protocol):
         """Tokens."""
         ...
 
-    @property
-    def waiting(self) -> bool:
-        """False once it was taken elsewhere or given up; the queue then passes over it."""
-        ...
+    waiting: bool
+    """False once it was taken or given up; wherever else it stands, the queue passes over it."""
 
 
 W = TypeVar("W", bound=Waiting)
@@ -39,8 +37,7 @@ class FairQueue(Generic[W]):
     """Each simulation in turn may take `quantum * weight` tokens, and keeps what it could not use while it waits
     (Shreedhar and Varghese, 1996). However much one of them asks, another waits for no more than a round of turns."""
 
-    def __init__(self, quantum: int) -> None:
-        self._quantum = quantum
+    def __init__(self) -> None:
         self._shares: dict[str, _Share[W]] = {}
         self._turns: deque[str] = deque()
 
@@ -56,7 +53,7 @@ class FairQueue(Generic[W]):
         else:
             share.items.append(item)
 
-    def take(self, max_items: int, max_cost: int) -> list[W]:
+    def take(self, max_items: int, max_cost: int, quantum: float) -> list[W]:
         """Items of one batch, in order of service; one that is too large for any batch comes alone."""
         taken: list[W] = []
         room = max_cost
@@ -64,7 +61,7 @@ class FairQueue(Generic[W]):
             share = self._shares[self._turns[0]]
             if not share.in_turn:
                 share.in_turn = True
-                share.credit += self._quantum * share.weight
+                share.credit += quantum * share.weight
             while share.items and len(taken) < max_items:
                 item = share.items[0]
                 if item.waiting:
@@ -72,6 +69,7 @@ class FairQueue(Generic[W]):
                         break
                     if item.cost > room and taken:
                         return taken
+                    item.waiting = False
                     taken.append(item)
                     share.credit -= item.cost
                     room -= item.cost

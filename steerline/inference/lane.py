@@ -36,7 +36,7 @@ class Lane:
         self._look = look
         self._limits = backend.limits
         self._concurrency = Concurrency(backend.limits)
-        self._queue: FairQueue[Entry] = FairQueue(spec.quantum)
+        self._queue: FairQueue[Entry] = FairQueue()
         self._same: dict[str, Entry] = {}
         self._waiting = 0
         self._waiting_cost = 0
@@ -84,6 +84,7 @@ class Lane:
         if entry.wanted:
             return
         if entry.waiting:
+            entry.waiting = False
             self._leave(entry)
         elif entry in self._later:
             self._later.pop(entry).cancel()
@@ -112,7 +113,7 @@ class Lane:
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-        for entry in [*self._queue.take(self._waiting, 1 << 62), *self._later]:
+        for entry in [*self._queue.take(self._waiting, 1 << 62, 1 << 62), *self._later]:
             entry.fail(self._closed())
         await self.backend.close()
 
@@ -146,7 +147,6 @@ class Lane:
         self._waiting_of[request.simulation] = self._waiting_of.get(request.simulation, 0) + 1
 
     def _leave(self, entry: Entry) -> None:
-        entry.waiting = False
         self._waiting -= 1
         self._waiting_cost -= entry.cost
         left = self._waiting_of[entry.request.simulation] - 1
@@ -160,7 +160,10 @@ class Lane:
         self.pump(complete=True)
 
     def _start(self, now: float) -> None:
-        batch = self._queue.take(self._limits.max_batch, self._limits.max_batch_tokens)
+        most, tokens = self._limits.max_batch, self._limits.max_batch_tokens
+        # A batch's worth of tokens, by the mean of what waits.
+        worth = min(tokens, most * self._waiting_cost / self._waiting)
+        batch = self._queue.take(most, tokens, self._spec.turn * worth)
         for entry in batch:
             self._leave(entry)
         batch.sort(key=lambda entry: entry.request.prefix)

@@ -164,8 +164,8 @@ def test_a_run_of_ten_thousand_agents_cannot_starve_a_debate() -> None:
             with client.caller() as me:
                 return (await me.gather([huge, debate]))[1]
 
-    # Each of the three turns waits for the batch under way and is in the next one.
-    assert run(main) <= 7.0
+    # Each of the three turns waits for the batch under way, at most one more of the huge run, and its own.
+    assert run(main) <= 9.0
     assert all(size == 64 for size in server.sizes[:100])
 
 
@@ -219,7 +219,7 @@ def test_a_request_that_joins_its_equal_far_back_in_a_long_line_keeps_its_own_tu
     server = Server(limits=BackendLimits(max_batch=8))
 
     async def main() -> float:
-        async with InferenceClient({"m": server}) as client:
+        async with InferenceClient({"m": server}, ClientSpec(turn=0.5)) as client:
             with client.caller() as me:
                 crowd = [lambda c, n=n: c.ask(ask(f"{n}", "huge")) for n in range(100)]
                 await me.gather([*crowd, lambda c: c.ask(ask("99", "debate"))])
