@@ -17,6 +17,7 @@ SCENARIOS: dict[str, str] = {
     "fishery": "steerline.simulation.scenarios.fishery:Fishery",
     "opinion": "steerline.simulation.scenarios.opinion:Opinion",
     "prisoners_dilemma": "steerline.simulation.scenarios.prisoners_dilemma:PrisonersDilemma",
+    "recommender": "steerline.simulation.scenarios.recommender:Recommender",
     "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
     "software": "steerline.simulation.scenarios.software:Software",
     "ultimatum": "steerline.simulation.scenarios.ultimatum:Ultimatum",
