@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ The run's name is the config's `name` and a hash of all that decides its result;
 
 exit codes:
   0 finished   2 config   3 preflight   4 data   5 model   6 steering   9 training   10 tracking   12 evaluation
+  130 stopped on request; submit again to start over
 Each error names its page under docs/errors/. The run's folder holds every item's answer, and `outcome.json` for
 programs.
 """
@@ -40,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         return _run(given.file, given.set)
+    except KeyboardInterrupt:
+        return 130
     except SteerlineError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
@@ -67,6 +71,8 @@ def _carry_out(loaded: Loaded[EvaluateSpec]) -> int:
     report.raise_for_problems(run_name(loaded.spec))
     for finding in report.warnings:
         sys.stderr.write(f"warning: {finding.problem}\n")
+    # As Ctrl-C would: the run is closed as stopped, and Ray ends the worker with this process.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return OneWorkerDriver(loaded, evaluate_and_record, in_one_worker).run()
 
 
