@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from steerline.errors import SimulationError
 from steerline.simulation.store.base import Store
 from tests.integration.mlflow_fixture import Postgres
 from tests.unit.simulation.store.conformance import *  # noqa: F403
 from tests.unit.simulation.store.conformance import Clock, OpenStore
+from tests.unit.simulation.store.engine import *  # noqa: F403
 
 pytest.importorskip("psycopg", reason="PostgreSQL is reached through psycopg, which is not installed")
 
@@ -68,3 +70,25 @@ def open_store(database: Postgres) -> Iterator[OpenStore]:
     yield opened
     for store in stores:
         store.close()
+
+
+@pytest.fixture
+def execute(database: Postgres) -> Callable[[str], None]:
+    import psycopg
+
+    def run(statement: str) -> None:
+        with psycopg.connect(plain_uri(database), autocommit=True) as connection:
+            connection.execute(statement)
+
+    return run
+
+
+def test_a_store_whose_server_went_away_connects_again(database: Postgres, open_store: OpenStore) -> None:
+    store = open_store(Clock())
+    store.create("s", {}, "f" * 64)
+    database.stop()
+    with pytest.raises(SimulationError, match="does not answer"):
+        store.list()
+    database.start()
+    wait_until_ready(plain_uri(database))
+    assert [record.sim for record in store.list()] == ["s"]

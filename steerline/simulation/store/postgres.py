@@ -23,7 +23,7 @@ class PostgresStore(SqlStore):
             whole in either case.
 
     Raises:
-        SimulationError: the server does not answer.
+        SimulationError: the server does not answer, now or later; the next call connects again.
     """
 
     lock_row = " FOR UPDATE"
@@ -32,40 +32,42 @@ class PostgresStore(SqlStore):
         super().__init__(clock)
         self._uri = uri
         self._mutex = threading.RLock()
-        self._connection = self._connect()
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         with self._transaction():
             # Two processes that make the tables at once would fail over the catalogue.
             self._query("SELECT pg_advisory_xact_lock(7310531)")
             for table in TABLES:
                 self._query(table.format(bytes="BYTEA", serial="BIGSERIAL PRIMARY KEY"))
 
-    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
-        try:
-            return psycopg.connect(self._uri, autocommit=True)
-        except psycopg.OperationalError as error:
-            where = self._uri.rpartition("@")[2]
-            raise SimulationError("the simulation store does not answer", where=where, got=str(error)) from error
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """The connection, made anew if it was lost; what had not been committed was lost with it."""
+        with self._mutex:
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = psycopg.connect(self._uri, autocommit=True)
+                yield self._connection
+            except psycopg.OperationalError as error:
+                where = self._uri.rpartition("@")[2]
+                raise SimulationError("the simulation store does not answer", where=where, got=str(error)) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._mutex:
-            if self._connection.closed:
-                # The server went away; what it had not committed is gone with it.
-                self._connection = self._connect()
-            with self._connection.transaction():
-                yield
+        with self._connected() as connection, connection.transaction():
+            yield
 
     def _query(self, statement: str, values: Sequence[Any] = ()) -> Rows:
-        with self._mutex:
-            cursor = self._connection.execute(_spelled(statement), values)
+        with self._connected() as connection:
+            cursor = connection.execute(_spelled(statement), values)
             return [] if cursor.description is None else cursor.fetchall()
 
     def _many(self, statement: str, values: Sequence[Sequence[Any]]) -> None:
-        with self._mutex, self._connection.cursor() as cursor:
+        with self._connected() as connection, connection.cursor() as cursor:
             cursor.executemany(_spelled(statement), values)
 
     def close(self) -> None:
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
 
 def _spelled(statement: str) -> str:

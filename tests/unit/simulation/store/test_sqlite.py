@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from steerline.simulation.store.base import Store
 from steerline.simulation.store.sqlite import SqliteStore
 from tests.unit.simulation.store.conformance import *  # noqa: F403
 from tests.unit.simulation.store.conformance import Clock, OpenStore
+from tests.unit.simulation.store.engine import *  # noqa: F403
 
 
 @pytest.fixture
@@ -25,6 +27,17 @@ def open_store(tmp_path: Path) -> Iterator[OpenStore]:
     yield opened
     for store in stores:
         store.close()
+
+
+@pytest.fixture
+def execute(tmp_path: Path) -> Callable[[str], None]:
+    def run(statement: str) -> None:
+        connection = sqlite3.connect(tmp_path / "folder" / "simulations.db")
+        with connection:
+            connection.execute(statement)
+        connection.close()
+
+    return run
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
