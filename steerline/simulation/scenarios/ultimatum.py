@@ -249,9 +249,9 @@ Ultimatum.scripted = {
 }
 
 
-def _pairs(agents: Sequence[str], rng: CounterRng) -> list[tuple[str, str]]:
+def _pairs(agents: Sequence[str], rng: CounterRng) -> list[list[str]]:
     order = rng.shuffled(agents, "pairs")
-    return list(zip(order[::2], order[1::2], strict=False))
+    return [list(pair) for pair in zip(order[::2], order[1::2], strict=False)]
 
 
 def _reply(observation: Observation, limit: float) -> str:

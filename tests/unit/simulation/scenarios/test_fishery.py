@@ -16,8 +16,6 @@ from steerline.simulation.scenarios.fishery import Fishery, FisheryParams, game
 from steerline.simulation.scenarios.fishery_theory import fate_of_random_fishers
 from steerline.simulation.turn import Decision, Turn
 
-LAKE = {"months": 12, "capacity": 100, "growth": 2.0, "lowest": 5}
-
 
 class Says:
     """Answers talk and catches with set texts."""
@@ -46,6 +44,13 @@ def test_the_law_of_the_stock_is_that_of_a_coin_where_it_can_be_counted_by_hand(
     assert fate.survival == pytest.approx(0.75**2)
     assert fate.months == pytest.approx(1 + 0.75)
     assert fate.gain == pytest.approx((1 + 0.75) * 1.0 / 2)
+
+
+def test_the_law_of_the_stock_counts_no_fish_that_are_not_there() -> None:
+    """Two fishers on 2 tons want 0, 1 or 2 each: 1 ton is caught with the chance 2/9, both with 6/9."""
+    fate = fate_of_random_fishers(2, 2.0, months=1, capacity=2, growth=2.0, lowest=1)
+    assert fate.gain == pytest.approx((2 / 9 * 1 + 6 / 9 * 2) / 2)
+    assert fate.survival == pytest.approx(3 / 9)
 
 
 def test_a_village_of_the_greedy_has_one_month() -> None:

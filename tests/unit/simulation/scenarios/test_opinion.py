@@ -148,6 +148,20 @@ def test_only_the_informed_see_the_truth() -> None:
     assert "truth" not in scenario.observe(state, "b").facts
 
 
+def test_those_at_the_very_edge_of_confidence_are_still_heard() -> None:
+    opinions = np.array([0.5, 0.0, 0.25])
+    np.testing.assert_array_equal(bounded_confidence(opinions, None, 0.25), [0.375, 0.125, 0.25])
+    np.testing.assert_array_equal(bounded_confidence(opinions, None, 0.0), opinions)
+
+
+def test_an_agent_that_is_not_asked_keeps_its_opinion() -> None:
+    scenario = Opinion(OpinionParams(inhabitants=10))
+    state = scenario.reset([Seat("a")], CounterRng(0))
+    moved = scenario.resolve(state, {}, CounterRng(0)).state["opinions"]
+    assert moved[0] == state["opinions"][0]
+    assert np.all(moved[1:] != state["opinions"][1:])
+
+
 def test_an_answer_that_cannot_be_read_leaves_the_opinion_where_it_was() -> None:
     result = run(game([("a", "stubborn")], {"a": 0.25}, inhabitants=5, rounds=1), Says("I rather like it. ANSWER: 7"))
     assert result.state["opinions"][0] == 0.25
