@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from steerline import __version__
-from steerline.cli import configs, host, jobs, results
+from steerline.cli import configs, host, jobs, promotion, results
 from steerline.errors import SteerlineError
 
 TRACEBACK_VARIABLE = "STEERLINE_TRACEBACK"
@@ -26,6 +26,7 @@ app = typer.Typer(
 configs.register(app)
 jobs.register(app)
 results.register(app)
+promotion.register(app)
 host.register(app)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from steerline.config.kinds import JobSpec
     from steerline.config.load import Loaded
     from steerline.config.residual_fit import ResidualFitSpec
-    from steerline.config.sweep import SweepSpec
+    from steerline.config.sweep import BaseSpec, SweepSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -92,7 +93,9 @@ def preview(
     from steerline.models.load import load_tokenizer
 
     loaded = load(file, sets)
-    spec = loaded.spec.base if isinstance(loaded.spec, SweepSpec) else loaded.of(FinetuneSpec).spec
+    if isinstance(loaded.spec, SweepSpec):
+        loaded = replace(loaded, spec=loaded.spec.base)
+    spec = loaded.of(FinetuneSpec).spec
     sources = spec.data.heldout if heldout else spec.data.train
     if not sources:
         raise DataError("the config names no held-out data", where=str(file), fix="add `data.heldout`")
@@ -118,27 +121,28 @@ def schema(
 
 
 def _summary(loaded: Loaded[JobSpec], judged_against: str) -> list[tuple[str, str]]:
-    from steerline.config.evaluate import EvaluateSpec
     from steerline.config.render import identity_hash, run_name
-    from steerline.config.residual_fit import ResidualFitSpec
     from steerline.config.sweep import SweepSpec
 
     spec = loaded.spec
-    if isinstance(spec, SweepSpec):
-        work = _sweep_summary(spec)
-    elif isinstance(spec, ResidualFitSpec):
-        work = _fit_summary(spec)
-    elif isinstance(spec, EvaluateSpec):
-        work = [("tasks", ", ".join(task.name for task in spec.evaluation.tasks)), ("points", _points(spec))]
-    else:
-        work = _training_summary(spec)
     return [
         ("run", run_name(spec)),
         ("identity", identity_hash(spec)),
         ("layers", " < ".join(map(str, loaded.layers))),
-        *work,
+        *(_sweep_summary(spec) if isinstance(spec, SweepSpec) else _work_summary(spec)),
         ("judged for", judged_against),
     ]
+
+
+def _work_summary(spec: BaseSpec) -> list[tuple[str, str]]:
+    from steerline.config.evaluate import EvaluateSpec
+    from steerline.config.residual_fit import ResidualFitSpec
+
+    if isinstance(spec, ResidualFitSpec):
+        return _fit_summary(spec)
+    if isinstance(spec, EvaluateSpec):
+        return [("tasks", ", ".join(task.name for task in spec.evaluation.tasks)), ("points", _points(spec))]
+    return _training_summary(spec)
 
 
 def _training_summary(spec: FinetuneSpec) -> list[tuple[str, str]]:
@@ -171,7 +175,7 @@ def _sweep_summary(spec: SweepSpec) -> list[tuple[str, str]]:
     return [
         ("space", ", ".join(spec.space)),
         ("trials", f"{num_trials(spec)}{within}: {points}, each with {len(spec.seeds)} seeds"),
-        ("each trial", ", ".join(f"{name}: {text}" for name, text in _training_summary(spec.base))),
+        ("each trial", ", ".join(f"{name}: {text}" for name, text in _work_summary(spec.base))),
     ]
 
 

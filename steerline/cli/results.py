@@ -73,7 +73,7 @@ def compare(
     from steerline.evaluation.report import comparison_markdown
     from steerline.orchestration.results import evaluation
 
-    uri = _tracking_uri(tracking_uri)
+    uri = tracking_address(tracking_uri)
     with working("comparing"):
         first, second = evaluation(run_a, uri), evaluation(run_b, uri)
         comparison = compare_results(first, second, label_a=Path(run_a).name, label_b=Path(run_b).name)
@@ -106,11 +106,12 @@ def lineage(
     from steerline.tracking.lineage import render
 
     with working("asking MLflow"):
-        found = trace(_tracking_uri(tracking_uri), reference, direction.value)
+        found = trace(tracking_address(tracking_uri), reference, direction.value)
     out.print(render(found))
 
 
-def _tracking_uri(given: str | None) -> str:
+def tracking_address(given: str | None) -> str:
+    """The tracking server that a command asks: the one given, else the environment's, else the local stack's."""
     from steerline.config.tracking import TrackingSpec
     from steerline.orchestration import stack
     from steerline.tracking.references import resolve_uri

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,19 @@ class Layers:
 
     def _embedded(self, node: Node, path: Path, chain: tuple[Path, ...]) -> Node:
         """The config that a sweep varies, with all that it extends, as one tree."""
-        if not isinstance(node, Mapping) or EXTENDS not in node.entries:
+        if not isinstance(node, Mapping):
             return node
         entries = dict(node.entries)
         below = Layers()
-        for base, mark in self._bases(entries.pop(EXTENDS)):
+        for base, mark in self._bases(entries.pop(EXTENDS, None)):
             below.read(path.parent / base, chain=chain, named_at=mark)
         self.problems.extend(below.problems)
         self.broken = self.broken or below.broken
         top = Mapping(entries, node.mark)
-        return top if below.broken else merged([*(layer for _, layer in below.layers), top])
+        whole = top if below.broken else merged([*(layer for _, layer in below.layers), top])
+        if not below.layers or "kind" in whole.entries:
+            return whole
+        return replace(whole, entries={"kind": (node.mark, Scalar(DEFAULT_KIND, node.mark)), **whole.entries})
 
     def _parse(self, path: Path, named_at: Mark | None) -> Mapping | None:
         try:

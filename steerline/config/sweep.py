@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
 from steerline.config.base import NOT_IDENTITY, Spec, misfit
 from steerline.config.cluster import ClusterSpec
+from steerline.config.evaluate import EvaluateSpec
 from steerline.config.finetune import FinetuneSpec
+from steerline.config.residual_fit import ResidualFitSpec
 from steerline.config.sweep_search import BudgetSpec, FifoScheduler, GridSearch, MetricSpec, Scheduler, Search
 from steerline.config.sweep_space import Axis, ListAxis, RangeAxis
 from steerline.config.tracking import TrackingSpec
 
-BaseSpec = FinetuneSpec
-"""The kinds of job that a sweep can run."""
+BaseSpec = Annotated[FinetuneSpec | ResidualFitSpec | EvaluateSpec, Field(discriminator="kind")]
+"""The kinds of job that a sweep can run; how it runs them says `steerline.sweeps.kinds`."""
 
 Changes = dict[str, JsonValue]
 """Dotted paths of the base config and the values laid over them, as with `--set`."""

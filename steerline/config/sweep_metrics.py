@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steerline.config.evaluation import metric_name
+from steerline.config.finetune import FinetuneSpec
+from steerline.config.residual_fit import ResidualFitSpec
 from steerline.config.sweep import BaseSpec
 
 
@@ -23,16 +25,24 @@ class Recorded:
 
 def recorded(spec: BaseSpec) -> Recorded:
     """The metrics by which a sweep of this job can judge."""
-    along = {"train/loss", "train/loss_ce"}
-    if spec.data.heldout:
-        along |= {"heldout/loss", "heldout/loss_ce"}
-    if spec.classes is not None:
-        along |= {name.replace("loss", "accuracy") for name in along if name.endswith("/loss")}
+    if isinstance(spec, ResidualFitSpec):
+        names = [split.name for split in spec.splits]
+        stages = ["before", *(f"fitted_on_{name}" for name in names)]
+        final = {f"{stage}/{name}/{what}" for stage in stages for name in names for what in ("accuracy", "loss")}
+        return Recorded(frozenset(final), frozenset())
+    along: set[str] = set()
+    if isinstance(spec, FinetuneSpec):
+        along |= {"train/loss", "train/loss_ce"}
+        if spec.data.heldout:
+            along |= {"heldout/loss", "heldout/loss_ce"}
+        if spec.classes is not None:
+            along |= {name.replace("loss", "accuracy") for name in along if name.endswith("/loss")}
     judged = {task.name for task in spec.evaluation.tasks} | {task.group for task in spec.evaluation.tasks}
     return Recorded(frozenset(along | {f"eval/{metric_name(name)}/accuracy" for name in judged}), frozenset(along))
 
 
 def training_tokens(spec: BaseSpec) -> int | None:
-    """Tokens that a run trains on at most, padding included; none where its length is a number of epochs."""
-    steps = spec.training.num_steps
-    return None if steps is None else steps * spec.training.global_batch_size * spec.data.max_length_tokens
+    """Tokens that a run trains on at most, padding included; none where it trains nothing, or for epochs."""
+    if not isinstance(spec, FinetuneSpec) or spec.training.num_steps is None:
+        return None
+    return spec.training.num_steps * spec.training.global_batch_size * spec.data.max_length_tokens

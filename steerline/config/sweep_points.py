@@ -95,7 +95,8 @@ def trial(sweep: SweepSpec, point: Point, seed: int, *, under: Point | None = No
         changes |= sweep.controls[point.name]
     else:
         changes |= point.values
-    return Trial(point, seed, changed(sweep.base, {**changes, "seed": seed}, f"the point {point.label}"), under)
+    changes |= {"fit.seeds": [seed]} if sweep.base.kind == "residual_scale" else {"seed": seed}
+    return Trial(point, seed, changed(sweep.base, changes, f"the point {point.label}"), under)
 
 
 def trials(sweep: SweepSpec, point: Point, *, under: Point | None = None) -> list[Trial]:

@@ -24,6 +24,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
+from steerline.config.finetune import FinetuneSpec
 from steerline.config.sweep import SweepSpec
 from steerline.config.sweep_points import Point, Trial, trial
 from steerline.config.sweep_search import MetricSpec
@@ -31,13 +32,13 @@ from steerline.errors import SteerlineError
 from steerline.home import HOME_VARIABLE, home
 from steerline.orchestration.preflight import ClusterResources
 from steerline.sweeps.board import Board
-from steerline.sweeps.kinds import Ended, Running, TrialKind
+from steerline.sweeps.kinds import Ended, Running, SharedTrials, TrialKind, WholeTrials
 from steerline.sweeps.ledger import Found
 from steerline.tracking.references import RunRef
 from steerline.training.ray_trainer import cluster_nodes, passed_on
 
-# Light trials that share a loaded model and a batch; a search that learns wants to hear of fewer at once.
-_CHUNK, _LEARNING_CHUNK = 32, 8
+# A search that learns wants to hear of a few trials before it proposes more.
+_LEARNING_CHUNK = 8
 
 _STEP, _FOUND, _WORK = "step", "found", "work"
 
@@ -83,7 +84,7 @@ def carry_out(board: Board, kind: TrialKind, run: RunRef | None, folder: Path, t
         folder: the sweep's folder, where Tune keeps its own files while it runs.
         tell: told of each trial that has ended.
     """
-    sweep, light = board.sweep, kind.is_light(board.sweep)
+    sweep, light = board.sweep, isinstance(kind, SharedTrials)
     nodes = cluster_nodes()
     os.environ |= _QUIET
     # It looks for the metrics in files that are not written, and warns for each trial.
@@ -91,7 +92,9 @@ def carry_out(board: Board, kind: TrialKind, run: RunRef | None, folder: Path, t
     seconds = sweep.budget.wall_time_s
     stop_at = None if seconds is None else time.time() + seconds - board.ledger.seconds
     limit = concurrency(sweep, ClusterResources.from_ray(nodes), light=light)
-    chunk = 1 if not light else _LEARNING_CHUNK if sweep.search.kind == "tpe" else _CHUNK
+    chunk = kind.together if isinstance(kind, SharedTrials) else 1
+    if sweep.search.kind == "tpe":
+        chunk = min(chunk, _LEARNING_CHUNK)
     supply = _Supply(board, limit=limit, chunk=chunk, stop_at=stop_at)
     context = _Context(sweep, kind, run, stop_at, _environment())
     resources = _resources(sweep) if light else _WATCHER
@@ -226,6 +229,7 @@ class _WholeTrial(tune.Trainable):
         os.environ |= context.environment
         (work,) = _from_json(context.sweep, config[_WORK])
         self._last: dict[str, Any] = {_STEP: 0}
+        assert isinstance(context.kind, WholeTrials)
         self._running: Running | None = context.kind.start(work, context.sweep, context.run, context.stop_at)
 
     def step(self) -> dict[str, Any]:
@@ -261,6 +265,7 @@ class _LightTrials(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """All of it at once; one by one where one of them cannot be carried out."""
         kind = self._context.kind
+        assert isinstance(kind, SharedTrials)
         try:
             found = kind.evaluate(self._work)
         except SteerlineError:
@@ -268,7 +273,7 @@ class _LightTrials(tune.Trainable):
         return {_STEP: 1, **_done(found)}
 
 
-def _one(kind: TrialKind, work: Trial) -> Found:
+def _one(kind: SharedTrials, work: Trial) -> Found:
     try:
         return kind.evaluate([work])[0]
     except SteerlineError as error:
@@ -308,7 +313,7 @@ def _scheduler(sweep: SweepSpec, board: Board) -> TrialScheduler:
         return FIFOScheduler()
     metric = spec.metric or sweep.metrics[0]
     if spec.kind == "asha":
-        steps = sweep.base.training.num_steps or 10**6
+        steps = (isinstance(sweep.base, FinetuneSpec) and sweep.base.training.num_steps) or 10**6
         scheduler: TrialScheduler = ASHAScheduler(
             time_attr=_STEP, metric=metric.name, mode=metric.goal, grace_period=spec.grace_steps,
             reduction_factor=spec.reduction_factor, max_t=max(steps, spec.grace_steps) + 1, stop_last_trials=False,

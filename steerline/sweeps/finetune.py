@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from steerline.config.finetune import FinetuneSpec
 from steerline.config.load import Loaded
 from steerline.config.sweep import SweepSpec
 from steerline.config.sweep_points import Trial
 from steerline.errors import SteerlineError, TrainingError
 from steerline.evaluation.results import EvaluationResult
-from steerline.sweeps.kinds import Along, Ended, Running
+from steerline.sweeps.kinds import Along, Ended, Running, WholeTrials
 from steerline.sweeps.ledger import Found
 from steerline.tracking.references import RunRef
 from steerline.training.driver import STOPPED_EXIT_CODE, Driver, Place
@@ -22,21 +23,13 @@ from steerline.training.job import Job, Outcome
 _POLL_S = 0.2
 
 
-class FinetuneTrials:
+class FinetuneTrials(WholeTrials):
     """Fine-tuning jobs as trials."""
-
-    def is_light(self, sweep: SweepSpec) -> bool:  # noqa: ARG002  the protocol's
-        """Never: every axis of a fine-tuning job trains anew."""
-        return False
 
     def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop_at: float | None) -> Running:
         """Begin the run, or go on from its last checkpoint."""
         place = None if run is None else Place(run.run_id, trial.label)
         return _Run(trial, followed(sweep), place, stop_at)
-
-    def evaluate(self, trials: Sequence[Trial]) -> list[Found]:  # noqa: ARG002  the protocol's
-        """Nothing of this kind is light."""
-        raise AssertionError("fine-tuning runs are no light trials")
 
 
 def followed(sweep: SweepSpec) -> tuple[str, ...]:
@@ -51,11 +44,12 @@ class _Run:
     """A run whose driver works in a thread. What it has measured is read from its folder, where its workers write."""
 
     def __init__(self, trial: Trial, names: Sequence[str], place: Place | None, stop_at: float | None) -> None:
+        assert isinstance(trial.spec, FinetuneSpec)
         self._job = Job.of(trial.spec)
         self._names, self._stop_at = names, stop_at
         self._told = max(self._curve(), default=-1)
         self._began = time.monotonic()
-        self._driver = Driver(Loaded(trial.spec, {}, ()), place)
+        self._driver = Driver(Loaded(self._job.spec, {}, ()), place)
         self._exit_code: int | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name=trial.name, daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,7 +13,11 @@ from steerline.config.sweep_points import Trial
 from steerline.sweeps.ledger import Found
 from steerline.tracking.references import RunRef
 
-_KINDS = {"finetune": ("steerline.sweeps.finetune", "FinetuneTrials")}
+_KINDS = {
+    "finetune": ("steerline.sweeps.finetune", "FinetuneTrials"),
+    "evaluate": ("steerline.sweeps.evaluate", "EvaluateTrials"),
+    "residual_scale": ("steerline.sweeps.residual_fit", "ResidualFitTrials"),
+}
 """Kind of the base config to where its trials are; each is imported when it is used, for its libraries are its own."""
 
 
@@ -54,12 +59,10 @@ class Running(Protocol):
         """Have it save and end, and wait until all that it used is free."""
 
 
-class TrialKind(Protocol):
-    """A kind of job as trials of a sweep. Travels to the workers, so it is small and picklable."""
+class WholeTrials(ABC):
+    """A kind whose trials are jobs of their own, which train. Travels to the workers, so it is small."""
 
-    def is_light(self, sweep: SweepSpec) -> bool:
-        """Whether the axes leave the trained weights alone, so that many trials share one loaded model."""
-
+    @abstractmethod
     def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop_at: float | None) -> Running:
         """Begin a trial, or go on with it.
 
@@ -70,12 +73,23 @@ class TrialKind(Protocol):
             stop_at: seconds since 1970 at which it saves and stops; none lets it end.
         """
 
+
+class SharedTrials(ABC):
+    """A kind whose trials share a process, and what it keeps from one to the next, such as a loaded model."""
+
+    together: int = 1
+    """How many trials are carried out in one call."""
+
+    @abstractmethod
     def evaluate(self, trials: Sequence[Trial]) -> list[Found]:
-        """Carry light trials out together in this process, in order.
+        """Carry trials out, in order.
 
         Raises:
             SteerlineError: one of them cannot be carried out.
         """
+
+
+TrialKind = WholeTrials | SharedTrials
 
 
 def kind_of(base: BaseSpec) -> TrialKind:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_rel
 
 from steerline.config.evaluation import metric_name
+from steerline.config.residual_fit import ResidualFitSpec
 from steerline.config.sweep import SweepSpec
 from steerline.config.sweep_points import BASELINE, Point
 from steerline.evaluation.statistics import Interval, holm, macro_interval, permutation_p_value, t_interval
@@ -179,6 +180,8 @@ def _tasks(sweep: SweepSpec) -> list[str]:
     """The tasks behind the first metric; none where it is no accuracy."""
     parts = sweep.metrics[0].name.split("/")
     if len(parts) != 3 or (parts[0], parts[2]) != ("eval", "accuracy"):
+        return []
+    if isinstance(sweep.base, ResidualFitSpec):
         return []
     tasks = sweep.base.evaluation.tasks
     return [task.name for task in tasks if parts[1] in (metric_name(task.name), task.group)]

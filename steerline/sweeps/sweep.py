@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from steerline.config.finetune import FinetuneSpec
 from steerline.config.load import Loaded
 from steerline.config.render import identity_hash, resolved, resolved_json, run_name
 from steerline.config.sweep import SweepSpec
@@ -18,7 +19,7 @@ from steerline.home import storage_folder
 from steerline.models.sources import describe
 from steerline.sweeps.board import Board
 from steerline.sweeps.driver import carry_out
-from steerline.sweeps.kinds import TrialKind, kind_of
+from steerline.sweeps.kinds import SharedTrials, TrialKind, kind_of
 from steerline.sweeps.ledger import Found, Ledger
 from steerline.sweeps.record import TrialRecorder
 from steerline.sweeps.report import write_report
@@ -61,7 +62,8 @@ class Sweep:
         if self._board is not None:
             self._board.closed = True
             for trial in self._board.going:
-                Job.of(trial.spec).stop_request.touch()
+                if isinstance(trial.spec, FinetuneSpec):
+                    Job.of(trial.spec).stop_request.touch()
 
     def run(self) -> int:
         """Run all trials that have not ended, choose among the points, and report. Returns the exit code.
@@ -92,7 +94,7 @@ class Sweep:
         total = num_trials(self._spec)
         known = len(board.ledger.records)
         self._say(f"{total} trials" + (f", {known} of them known from before" if known else ""))
-        with TrialRecorder(run, self._spec, light=self._kind.is_light(self._spec)) as children:
+        with TrialRecorder(run, self._spec, light=isinstance(self._kind, SharedTrials)) as children:
 
             def tell(trial: Trial, found: Found | None) -> None:
                 self._say(_line(self._spec, trial, found, len(board.ledger.records), total))

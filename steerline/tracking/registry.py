@@ -45,6 +45,7 @@ def register(
     alias: str | None = None,
     *,
     parents: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
     timeout_s: float = 60.0,
 ) -> Registered:
     """Register a model that the run has exported, and read it back.
@@ -58,6 +59,7 @@ def register(
         name: name in the registry; made if missing.
         alias: alias to move to this version.
         parents: role to reference of further ancestors; the run is always one.
+        tags: further tags of a new version.
         timeout_s: how long to wait for a server that is away.
 
     Raises:
@@ -65,7 +67,7 @@ def register(
     """
     client = connect(run.tracking_uri)
     return patiently(
-        lambda: _register(client, run, model, name, alias, dict(parents or {})),
+        lambda: _register(client, run, model, name, alias, dict(parents or {}), dict(tags or {})),
         what=f"register {name}",
         tracking_uri=run.tracking_uri,
         timeout_s=timeout_s,
@@ -104,7 +106,13 @@ def find_version(client: MlflowClient, reference: str) -> ModelVersion:
 
 
 def _register(
-    client: MlflowClient, run: RunRef, model: str, name: str, alias: str | None, parents: dict[str, str]
+    client: MlflowClient,
+    run: RunRef,
+    model: str,
+    name: str,
+    alias: str | None,
+    parents: dict[str, str],
+    further: dict[str, str],
 ) -> Registered:
     from mlflow.exceptions import MlflowException
 
@@ -117,7 +125,7 @@ def _register(
             raise
     known = [v for v in client.search_model_versions(f"name = {quoted(name)}") if v.source == source]
     inherited = {k: v for k, v in entity.tags.items() if k.startswith("steerline.") and not k.startswith(_PARENT)}
-    tags = {**inherited, **lineage_tags({"model": source, "run": run.run_id, **parents})}
+    tags = {**further, **inherited, **lineage_tags({"model": source, "run": run.run_id, **parents})}
     version = (
         known[0]
         if known

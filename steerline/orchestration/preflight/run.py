@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from steerline.config.evaluate import EvaluateSpec
 from steerline.config.kinds import JobSpec
 from steerline.config.residual_fit import ResidualFitSpec
-from steerline.config.sweep import SweepSpec
+from steerline.config.sweep import BaseSpec, SweepSpec
 from steerline.orchestration.preflight import (
     checks_cluster,
     checks_data,
@@ -18,7 +19,7 @@ from steerline.orchestration.preflight import (
     checks_safr,
     checks_tracking,
 )
-from steerline.orchestration.preflight.core import Check, Report, Scene
+from steerline.orchestration.preflight.core import Check, Finding, Report, Scene
 from steerline.orchestration.preflight.evaluate import EVALUATE_CHECKS, EvaluateScene
 from steerline.orchestration.preflight.residual_fit import RESIDUAL_FIT_CHECKS, ResidualFitScene
 from steerline.orchestration.preflight.resources import ClusterResources
@@ -70,18 +71,30 @@ def preflight(
     """
     variables = os.environ if environment is None else environment
     if isinstance(spec, SweepSpec):
-        sweep = SweepScene(spec, cluster, provenance or {}, variables)
-        findings = list(sweep_findings(sweep, CHECKS, elsewhere=elsewhere))
-    elif isinstance(spec, ResidualFitSpec):
-        fit = ResidualFitScene(spec, cluster, provenance or {}, variables)
-        findings = [finding for check in RESIDUAL_FIT_CHECKS for finding in check.findings(fit, elsewhere=elsewhere)]
-    elif isinstance(spec, EvaluateSpec):
-        judged = EvaluateScene(spec, cluster, provenance or {}, variables)
-        findings = [finding for check in EVALUATE_CHECKS for finding in check.findings(judged, elsewhere=elsewhere)]
+        # A sweep's base stands below `base` in its file.
+        inner = {path.removeprefix("base."): where for path, where in (provenance or {}).items()}
+
+        def look(job: BaseSpec, leave_out_machine: bool) -> list[Finding]:
+            scene, checks = _scene(job, cluster, inner, variables)
+            asked = [check for check in checks if not (leave_out_machine and check.about == "machine")]
+            return [finding for check in asked for finding in check.findings(scene, elsewhere=elsewhere)]
+
+        findings = list(sweep_findings(SweepScene(spec, provenance or {}), look))
     else:
-        scene = Scene(spec, cluster, provenance or {}, variables)
-        findings = [finding for check in CHECKS for finding in check.findings(scene, elsewhere=elsewhere)]
+        scene, checks = _scene(spec, cluster, provenance or {}, variables)
+        findings = [finding for check in checks for finding in check.findings(scene, elsewhere=elsewhere)]
     return Report(
         problems=tuple(finding for finding in findings if finding.fatal),
         warnings=tuple(finding for finding in findings if not finding.fatal),
     )
+
+
+def _scene(
+    spec: BaseSpec, cluster: ClusterResources | None, provenance: Mapping[str, str], environment: Mapping[str, str]
+) -> tuple[Any, tuple[Check, ...]]:
+    """What the checks of a kind of job look at, and these checks."""
+    if isinstance(spec, ResidualFitSpec):
+        return ResidualFitScene(spec, cluster, provenance, environment), RESIDUAL_FIT_CHECKS
+    if isinstance(spec, EvaluateSpec):
+        return EvaluateScene(spec, cluster, provenance, environment), EVALUATE_CHECKS
+    return Scene(spec, cluster, provenance, environment), CHECKS

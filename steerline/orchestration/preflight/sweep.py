@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Literal
 
-from steerline.config.sweep import SweepSpec
+from steerline.config.sweep import BaseSpec, SweepSpec
 from steerline.config.sweep_metrics import recorded, training_tokens
 from steerline.config.sweep_points import BASELINE, Point, samples, trial
 from steerline.errors import ConfigError, Problem
-from steerline.orchestration.preflight.core import PAGE, Check, Finding, Scene, failure
-from steerline.orchestration.preflight.resources import ClusterResources
+from steerline.orchestration.preflight.core import PAGE, Finding, failure
 
 # Points whose jobs are looked at one by one; the others differ from these in the same values.
 _MOST_POINTS = 24
@@ -22,33 +22,27 @@ class SweepScene:
     """What the checks of a sweep look at."""
 
     spec: SweepSpec
-    cluster: ClusterResources | None = None
-    """The cluster's nodes; None when they are not known."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Where each leaf of the config was written."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """The environment that the sweep will have."""
-
-    def of_base(self) -> Scene:
-        """The base job as its own checks look at it."""
-        inner = {path.removeprefix("base."): where for path, where in self.provenance.items()}
-        return Scene(self.spec.base, self.cluster, inner, self.environment)
 
 
-def sweep_findings(scene: SweepScene, checks: Iterable[Check], *, elsewhere: bool) -> Iterator[Finding]:
+Look = Callable[[BaseSpec, bool], Iterable[Finding]]
+"""What a job's own checks find about it; the flag leaves out those that ask about the machine."""
+
+
+def sweep_findings(scene: SweepScene, look: Look) -> Iterator[Finding]:
     """Everything that is found about a sweep.
 
     Args:
         scene: the sweep.
-        checks: the checks of its base job.
-        elsewhere: the sweep will run on other machines than this one.
+        look: looks at a job of the base's kind.
     """
-    for check, look in (("points", points), ("metrics", metrics), ("budget", budget)):
-        for finding in look(scene):
+    for check, find in (("points", points), ("metrics", metrics), ("budget", budget)):
+        for finding in find(scene):
             where = scene.provenance.get(finding.problem.path or "")
             problem = replace(finding.problem, where=finding.problem.where or where, see=f"{PAGE}#{check}")
             yield Finding(problem, finding.fatal, check)
-    yield from _of_jobs(scene, tuple(checks), elsewhere=elsewhere)
+    yield from _of_jobs(scene, look)
 
 
 def points(scene: SweepScene) -> Iterator[Finding]:
@@ -136,31 +130,24 @@ def budget(scene: SweepScene) -> Iterator[Finding]:
         )
 
 
-def _of_jobs(scene: SweepScene, checks: tuple[Check, ...], *, elsewhere: bool) -> Iterator[Finding]:
-    """What the base job's own checks find about it, and about the jobs of some points; each thing once."""
-    base = scene.of_base()
+def _of_jobs(scene: SweepScene, look: Look) -> Iterator[Finding]:
+    """What is found about the base job, and about the jobs of some points; each thing once."""
     seen: set[tuple[str, str]] = set()
-    for scene_of, label in _jobs(scene, base):
-        for check in checks:
-            if label and check.about == "machine":
-                continue
-            for finding in check.findings(scene_of, elsewhere=elsewhere):
-                mark = (finding.check, finding.problem.what)
-                if mark not in seen:
-                    seen.add(mark)
-                    yield _placed(finding, label)
+    for spec, label in _jobs(scene):
+        for finding in look(spec, bool(label)):
+            mark = (finding.check, finding.problem.what)
+            if mark not in seen:
+                seen.add(mark)
+                yield _placed(finding, label)
 
 
-def _jobs(scene: SweepScene, base: Scene) -> Iterator[tuple[Scene, str]]:
-    yield base, ""
-    for number, point in enumerate(samples(scene.spec)):
-        if number == _MOST_POINTS:
-            return
+def _jobs(scene: SweepScene) -> Iterator[tuple[BaseSpec, str]]:
+    yield scene.spec.base, ""
+    for point in islice(samples(scene.spec), _MOST_POINTS):
         try:
-            spec = trial(scene.spec, point, scene.spec.seeds[0]).spec
+            yield trial(scene.spec, point, scene.spec.seeds[0]).spec, point.label
         except ConfigError:
             continue  # said above
-        yield replace(base, spec=spec), point.label
 
 
 def _placed(finding: Finding, label: str) -> Finding:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from steerline.config.finetune import FinetuneSpec
 from steerline.config.sweep import SweepSpec
 from steerline.config.sweep_points import Trial
-from steerline.sweeps.kinds import Along, Ended, Running
+from steerline.sweeps.kinds import Along, Ended, Running, SharedTrials, WholeTrials
 from steerline.sweeps.ledger import Found
 from steerline.tracking.references import RunRef
 from tests.law.runs import tiny_config
@@ -36,18 +37,15 @@ def sweep(**changes: Any) -> SweepSpec:
 
 def score(trial: Trial) -> float:
     """A loss that is least at scale 2, a little higher without the boost, and moves with the seed alike everywhere."""
+    assert isinstance(trial.spec, FinetuneSpec)
     boost = trial.spec.objective.steering.boost
     return (0.5 if boost is None else (boost.scale - 2.0) ** 2 + boost.fraction) + 0.01 * trial.seed
 
 
-class LightTrials:
+class LightTrials(SharedTrials):
     """Trials that only compute `score`."""
 
-    def is_light(self, sweep: SweepSpec) -> bool:
-        return True
-
-    def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop_at: float | None) -> Running:
-        raise AssertionError
+    together = 32
 
     def evaluate(self, trials: Sequence[Trial]) -> list[Found]:
         return [Found("finished", metrics={"heldout/loss_ce": score(trial)}) for trial in trials]
@@ -70,13 +68,10 @@ class Steps:
         """Nothing is left behind."""
 
 
-class SteppedTrials(LightTrials):
+class SteppedTrials(WholeTrials):
     """Trials that report on their way."""
 
     steps = 9
-
-    def is_light(self, sweep: SweepSpec) -> bool:
-        return False
 
     def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop_at: float | None) -> Running:
         return Steps(trial, self.steps)
