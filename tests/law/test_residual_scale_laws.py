@@ -123,6 +123,22 @@ def test_both_branches_together_are_what_a_block_adds(family: str) -> None:
         torch.testing.assert_close(taken_out, logits(model))
 
 
+@pytest.mark.parametrize("family", DECODER_FAMILIES)
+def test_a_branch_is_added_in_proportion_to_its_beta(family: str) -> None:
+    model = tiny_model(family, dtype=torch.float64, num_layers=1)
+    block = anatomy(model).block_out[0].module
+    after: list[Tensor] = []
+    for beta in (0.0, 0.5, 1.0):
+        with attach(model, scaled(True, betas=beta, ffn_betas=0.0)):
+            watching = block.register_forward_hook(
+                lambda _module, _inputs, output: after.append(output[0] if isinstance(output, tuple) else output)
+            )
+            logits(model)
+            watching.remove()
+    torch.testing.assert_close(after[1] - after[0], 0.5 * (after[2] - after[0]))
+    assert not torch.equal(after[2], after[0])
+
+
 @SPLITS
 @pytest.mark.parametrize("family", TINY_FAMILIES)
 def test_rows_with_betas_and_strengths_of_their_own_equal_separate_runs(family: str, split: bool) -> None:
