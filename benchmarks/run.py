@@ -13,6 +13,7 @@ BENCHMARKS = {
     "loop": "the whole loop under Ray Train and ZeRO against a bare PyTorch loop, Hugging Face Trainer and TRL",
     "strengths": "many inference-time strengths in one batch against a pass, and a run, for each",
     "packing": "effective tokens per second with packing against padding",
+    "simulation_turns": "agent turns per second through the client against the patterns of the field",
     "startup": "submission to first optimiser step against the deepspeed launcher",
 }
 
