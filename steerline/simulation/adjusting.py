@@ -27,8 +27,7 @@ async def adjust(scene: Scene) -> None:
 
 def remember(scene: Scene, agent: str, records: Sequence[Record]) -> None:
     """Add to an agent's memory, and to nobody else's."""
-    member = scene.world.agents.get(agent)
-    if member is not None and (member.memory.kind != "none" or member.evolution is not None):
+    if _remembers(scene, agent):
         scene.world.memories[agent] = (*scene.world.memories.get(agent, ()), *records)
 
 
@@ -75,8 +74,15 @@ def _refusal(scene: Scene, parent: AgentSpec | None, name: str) -> str:
     return ""
 
 
+def _remembers(scene: Scene, agent: str) -> bool:
+    member = scene.world.agents.get(agent)
+    return member is not None and (member.memory.kind != "none" or member.evolution is not None)
+
+
 def _remember(scene: Scene) -> None:
     for turn, action in zip(scene.turns, scene.actions, strict=True):
+        if not _remembers(scene, turn.agent.id):
+            continue
         seen = turn.observation
         records = [Record(scene.tick, "message", message.text, message.sender) for message in seen.messages]
         what = "\n".join(part for part in (seen.text, seen.private) if part)

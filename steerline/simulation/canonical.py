@@ -12,7 +12,8 @@ import numpy as np
 
 from steerline.errors import SimulationError
 
-_ARRAY = "__array__"
+ARRAY_KEY = "__array__"
+"""The only key of a mapping that stands for an array."""
 
 
 def canonical(value: Any) -> bytes:
@@ -40,16 +41,16 @@ def digest(value: Any) -> str:
 def _array_to_json(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
-        return {_ARRAY: [little.dtype.str, list(little.shape), base64.b64encode(little.tobytes()).decode()]}
+        return {ARRAY_KEY: [little.dtype.str, list(little.shape), base64.b64encode(little.tobytes()).decode()]}
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} is not plain data")
 
 
 def _array_from_json(value: dict[str, Any]) -> Any:
-    if value.keys() != {_ARRAY}:
+    if value.keys() != {ARRAY_KEY}:
         return value
-    dtype, shape, content = value[_ARRAY]
+    dtype, shape, content = value[ARRAY_KEY]
     return np.frombuffer(base64.b64decode(content), dtype=dtype).reshape(shape)
 
 

@@ -10,7 +10,18 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from steerline.simulation.action import ActionSpec, Choice, FreeText, Integer, Number, Parsed, Structured
+from steerline.errors import SimulationError
+from steerline.simulation.action import (
+    ActionSpec,
+    Choice,
+    FreeText,
+    Integer,
+    Number,
+    Parsed,
+    ParseStatus,
+    Structured,
+)
+from steerline.simulation.canonical import ARRAY_KEY, check_plain
 from steerline.simulation.text import unquoted
 
 _ANSWER = re.compile(r"^\s*\**answer\**\s*[:=]\s*\**\s*(.*?)\s*\**\.?\s*$", re.IGNORECASE | re.MULTILINE)
@@ -89,15 +100,34 @@ def _integers(text: str, spec: Integer) -> list[int]:
 
 
 def _structured(text: str, spec: Structured) -> Parsed:
+    status: ParseStatus = "ok"
     try:
-        payload, status, reason = json.loads(text), "ok", ""
+        payload = _json(text)
     except ValueError:
-        start, end = text.find("{"), text.rfind("}") + 1
+        status = "repaired"
         try:
-            payload, status, reason = json.loads(text[start:end]), "repaired", "text around the JSON was left out"
-        except ValueError:
-            return Parsed(spec.default, "defaulted", "the text holds no JSON object")
+            payload = _json(text[text.find("{") : text.rfind("}") + 1])
+        except ValueError as error:
+            return Parsed(spec.default, "defaulted", f"the text holds no JSON object: {error}"[:200])
     problem = next(Draft202012Validator(spec.schema).iter_errors(payload), None)
     if problem is not None:
-        return Parsed(spec.default, "defaulted", f"the JSON does not fit: {problem.message[:200]}")
-    return Parsed(payload, "ok" if status == "ok" else "repaired", reason)
+        return Parsed(spec.default, "defaulted", f"the JSON does not fit: {problem.message}"[:200])
+    return Parsed(payload, status, "text around the JSON was left out" if status == "repaired" else "")
+
+
+def _json(text: str) -> Any:
+    """Plain data from JSON.
+
+    Raises:
+        ValueError: it is no JSON, is nested without end, holds a number that is not finite, or a name of ours.
+    """
+    if ARRAY_KEY in text:
+        raise ValueError(f"the name {ARRAY_KEY} is not allowed")
+    try:
+        value = json.loads(text)
+        check_plain(value, "the JSON")
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except SimulationError as error:
+        raise ValueError(error.what) from error
+    return value
