@@ -18,6 +18,7 @@ SCENARIOS: dict[str, str] = {
     "opinion": "steerline.simulation.scenarios.opinion:Opinion",
     "prisoners_dilemma": "steerline.simulation.scenarios.prisoners_dilemma:PrisonersDilemma",
     "recommender": "steerline.simulation.scenarios.recommender:Recommender",
+    "tidying": "steerline.simulation.scenarios.tidying:Tidying",
     "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
     "software": "steerline.simulation.scenarios.software:Software",
     "ultimatum": "steerline.simulation.scenarios.ultimatum:Ultimatum",
