@@ -17,10 +17,10 @@ SCENARIOS: dict[str, str] = {
     "fishery": "steerline.simulation.scenarios.fishery:Fishery",
     "opinion": "steerline.simulation.scenarios.opinion:Opinion",
     "prisoners_dilemma": "steerline.simulation.scenarios.prisoners_dilemma:PrisonersDilemma",
-    "recommender": "steerline.simulation.scenarios.recommender:Recommender",
-    "tidying": "steerline.simulation.scenarios.tidying:Tidying",
     "public_goods": "steerline.simulation.scenarios.public_goods:PublicGoods",
+    "recommender": "steerline.simulation.scenarios.recommender:Recommender",
     "software": "steerline.simulation.scenarios.software:Software",
+    "tidying": "steerline.simulation.scenarios.tidying:Tidying",
     "ultimatum": "steerline.simulation.scenarios.ultimatum:Ultimatum",
     "werewolf": "steerline.simulation.scenarios.werewolf:Werewolf",
 }
