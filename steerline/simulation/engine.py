@@ -65,6 +65,7 @@ class Engine:
         sim: its name there; none makes one of the spec's name and fingerprint.
         around: what the run finds around it.
         owner: who runs it; none takes host and process.
+        steal: take over from an owner whose lease has not run out: for a caller who knows that the process is dead.
 
     Raises:
         SimulationError: the spec names what does not exist, or the store has another simulation of that name.
@@ -78,13 +79,14 @@ class Engine:
         *,
         around: Surroundings | None = None,
         owner: str | None = None,
+        steal: bool = False,
     ) -> None:
         self.game = Game.of(spec)
         self.sim = sim or f"{spec.name}-{self.game.fingerprint[:10]}"
         self._store = store
         self._around = around or Surroundings()
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{id(self)}"
-        self._seconds = 0.0
+        self._steal = steal
         record = store.create(self.sim, spec.model_dump(mode="json"), self.game.fingerprint)
         self._paused_for = record.reason if record.status == "paused" else ""
 
@@ -96,7 +98,7 @@ class Engine:
             CorruptLogError: its log is not whole.
             ReplayError: the replay is strict and a call differs.
         """
-        lease = self._store.acquire(self.sim, self._owner, LEASE_S)
+        lease = self._store.acquire(self.sim, self._owner, LEASE_S, steal=self._steal)
         run = _Run(self.game, self._store, self.sim, lease, self._around)
         try:
             status, reason = await run.play(ticks, self._paused_for)
