@@ -128,7 +128,7 @@ class Software(Scenario[SoftwareParams]):
                 return self._review(state, actions)
 
     def done(self, state: State) -> bool:
-        return state["accepted"] or (state["stage"] in ("test", "done") and state["round"] >= self.params.rounds)
+        return state["accepted"] or (state["stage"] == "test" and state["round"] >= self.params.rounds)
 
     def metrics(self, state: State) -> Mapping[str, float]:
         return {
@@ -189,8 +189,7 @@ class Software(Scenario[SoftwareParams]):
         if repair:
             feedback = [Feedback("environment", author, _share(failures, state["tests"]), _told(failures))]
             return self._then_review(new, [event], feedback, said)
-        again = self.params.rounds > 0
-        return Resolution({**new, "stage": "test" if again else "done"}, [event], messages=said, again=again)
+        return Resolution({**new, "stage": "test"}, [event], messages=said, again=self.params.rounds > 0)
 
     def _test(self, state: State, actions: Mapping[str, Action]) -> Resolution:
         """The testers' tests are run."""
@@ -226,7 +225,7 @@ class Software(Scenario[SoftwareParams]):
         client = state["team"][CLIENT][0]
         action = actions.get(client)
         accepted = action is not None and action.payload == "accept"
-        comment = "" if accepted or action is None else action.raw_text[:1000] or "Please change it."
+        comment = "" if accepted or action is None else action.raw_text[:1000]
         new = self._next_round({**state, "accepted": accepted, "comment": comment})
         feedback = [Feedback("human", state["author"], float(accepted), comment)]
         said = [Draft(client, comment, channel="review")] if comment else []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from steerline.config.simulation_agents import AgentSpec, Profile, ScriptedBrain
+from steerline.config.simulation_topology import StarTopology
 from steerline.errors import SimulationError
 from steerline.simulation.names import scenario
 from steerline.simulation.oracle import Oracle, consult
@@ -135,6 +136,15 @@ def test_a_judge_hears_all_rounds_and_decides() -> None:
     (asked,) = [turn for turn in texts.turns if turn.agent.id == "judge"]
     assert [message.data for message in asked.observation.messages] == [14, 20, 14, 20]
     assert result.outcome["answer"] == 14
+    assert result.metrics[-1]["judged"] == 1.0
+
+
+def test_around_a_judge_in_the_middle_debaters_do_not_hear_each_other() -> None:
+    spec = game(["stubborn"] * 3, {"skill": 1.0}, rounds=2)
+    star = {"agents": (*spec.agents, JUDGE), "topology": StarTopology(kind="star", hub="judge")}
+    result = run(spec.model_copy(update=star))
+    heard = {name for event in result.of_kind("msg.delivered") for name in event.payload["recipients"]}
+    assert heard == {"judge"}
     assert result.metrics[-1]["judged"] == 1.0
 
 

@@ -120,6 +120,13 @@ def test_a_client_s_comment_reaches_the_repairer_although_all_tests_pass() -> No
     assert result.tick == 2
 
 
+def test_a_client_who_says_nothing_asks_for_nothing() -> None:
+    texts = Texts(coder=[RIGHT], tester_1=["assert is_leap(4) == True"] * 2, client=["", ""])
+    result = run(team(client=True, rounds=2, task="is_leap"), texts)
+    assert result.metrics[-1]["repairs"] == 0
+    assert not result.outcome["accepted"]
+
+
 def test_layers_keep_the_coder_out_of_the_client_s_hearing() -> None:
     texts = Texts(coder=[RIGHT], tester_1=["assert is_leap(4) == True"], client=["ANSWER: accept"])
     run(team(client=True, rounds=1, task="is_leap"), texts)
