@@ -128,7 +128,8 @@ class Software(Scenario[SoftwareParams]):
                 return self._review(state, actions)
 
     def done(self, state: State) -> bool:
-        return state["accepted"] or (state["stage"] == "test" and state["round"] >= self.params.rounds)
+        accepted: bool = state["accepted"]
+        return accepted or (state["stage"] == "test" and state["round"] >= self.params.rounds)
 
     def metrics(self, state: State) -> Mapping[str, float]:
         return {
