@@ -52,7 +52,7 @@ class Board:
     @property
     def is_done(self) -> bool:
         """Whether nothing is going and nothing will be handed out."""
-        return not self._going and not self._queue and (self.closed or self._controlled)
+        return not self._going and (self.closed or (self._controlled and not self._queue))
 
     def take(self, most: int = 1) -> list[Trial]:
         """The next trials, at most so many; none while the next ones depend on those that are going."""

@@ -86,18 +86,21 @@ class Ledger:
         self._append(*({"ended": asdict(record), "seconds": self.seconds} for record in records))
 
     def _append(self, *lines: Mapping[str, Any]) -> None:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
         with self._path.open("a") as file:
-            file.write("".join(json.dumps(line) + "\n" for line in lines))
+            file.write("\n" + text if self._torn else text)
             file.flush()
             os.fsync(file.fileno())
+        self._torn = False
 
     def _read(self) -> None:
         text = self._path.read_text() if self._path.exists() else ""
-        whole, newline, torn = text.rpartition("\n")
-        if torn:
-            self._path.write_text(whole + newline)
-        for line in whole.splitlines():
-            entry = json.loads(line)
+        self._torn = bool(text) and not text.endswith("\n")
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # torn
             self._seconds = entry["seconds"]
             if "proposed" in entry:
                 self.proposed.append(entry["proposed"])

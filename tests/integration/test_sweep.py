@@ -80,6 +80,13 @@ def test_a_restart_compares_with_the_trials_of_the_attempt_before(cluster: None,
     assert found == {"scale=2 seed=0": "finished", "scale=6 seed=0": "stopped_early"}
 
 
+def test_a_sweep_that_has_ended_has_nothing_left_to_do(cluster: None, tmp_path: Path) -> None:
+    run(sweep(), LightTrials(), tmp_path)
+    before = (tmp_path / "trials.jsonl").read_text()
+    run(sweep(), LightTrials(), tmp_path)
+    assert (tmp_path / "trials.jsonl").read_text() == before
+
+
 class Refusing(LightTrials):
     """Cannot carry out scale 2, and takes its companions down with it."""
 

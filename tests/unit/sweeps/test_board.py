@@ -96,6 +96,16 @@ def test_controls_wait_for_the_points_that_are_going(tmp_path: Path) -> None:
     assert [trial.point.role for trial in board.take()] == ["control"]
 
 
+def test_a_closed_board_is_done_when_nothing_is_going(tmp_path: Path) -> None:
+    board = Board(sweep(seeds=(0, 1)), Ledger(tmp_path))
+    (going,) = board.take()
+    board.closed = True
+    assert board.take() == []
+    assert not board.is_done
+    board.put([(going, None)])
+    assert board.is_done
+
+
 def test_a_trial_that_was_stopped_is_handed_out_again_in_the_next_attempt(tmp_path: Path) -> None:
     board = Board(sweep(), Ledger(tmp_path))
     (trial,) = board.take()

@@ -1,0 +1,133 @@
+"""What a sweep costs beside its trials: trivial trials, against plain Ray Tune with reused actors.
+
+    python -m benchmarks.sweep_overhead [--repetitions 5] [--trials 200]
+
+The sweep validates each point, writes its ledger, shows every trial in MLflow, chooses and draws its report; plain Tune
+does none of that. Both run on the same cluster, and its time holds everything from the first trial to the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import Report, Row, save
+from benchmarks.timing import interleave, ratio
+from steerline.config.load import load
+from steerline.config.sweep import SweepSpec
+from steerline.config.sweep_points import Trial
+from steerline.orchestration import stack as stacks
+from steerline.sweeps.kinds import SharedTrials
+from steerline.sweeps.ledger import Found
+from steerline.sweeps.sweep import Sweep
+from steerline.training.ray_trainer import cluster_nodes
+
+SCALE = "objective.steering.boost.scale"
+CONFIG = Path(__file__).resolve().parents[1] / "jobs/configs/infosteer_smollm2.yaml"
+
+
+class Trivial(SharedTrials):
+    """Trials that do nothing."""
+
+    together = 32
+
+    def evaluate(self, trials: Sequence[Trial]) -> list[Found]:
+        return [Found("finished", metrics={"heldout/loss_ce": float(trial.point.values[SCALE])}) for trial in trials]
+
+
+def sweep(folder: Path, number: int, num_trials: int) -> float:
+    """Seconds of a whole sweep."""
+    config = {
+        "kind": "sweep",
+        "name": f"overhead-{number}",
+        "base": {"extends": str(CONFIG), "cluster": {"storage_path": str(folder), "cpus_per_worker": 1}},
+        "space": {SCALE: {"kind": "grid", "values": [1 + n / 100 for n in range(num_trials)]}},
+        "seeds": [number],
+        "metrics": [{"name": "heldout/loss_ce", "goal": "min"}],
+    }
+    file = folder / f"sweep-{number}.yaml"
+    file.write_text(json.dumps(config))
+    start = time.perf_counter()
+    if Sweep(load(file).of(SweepSpec), Trivial()).run():
+        raise RuntimeError("the sweep did not finish")
+    return time.perf_counter() - start
+
+
+def plain(folder: Path, number: int, num_trials: int) -> float:
+    """Seconds of as many trials under plain Tune."""
+    from ray import tune
+
+    class Nothing(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            self._value = config["scale"]
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self._value = new_config["scale"]
+            return True
+
+        def step(self) -> dict[str, Any]:
+            return {"loss": self._value, "done": True}
+
+    start = time.perf_counter()
+    tune.Tuner(
+        tune.with_resources(Nothing, {"cpu": 1}),
+        param_space={"scale": tune.grid_search([1 + n / 100 for n in range(num_trials)])},
+        tune_config=tune.TuneConfig(reuse_actors=True),
+        run_config=tune.RunConfig(
+            name=f"plain-{number}",
+            storage_path=str(folder),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    ).fit()
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=200)
+    args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        stack, _ = stacks.up(folder, standard_ports=False)
+        os.environ |= stack.environment()
+        try:
+            cluster_nodes()
+            numbers = iter(range(10_000))
+            samples = interleave(
+                {
+                    "sweep": lambda: sweep(folder, next(numbers), args.trials),
+                    "plain Tune": lambda: plain(folder, next(numbers), args.trials),
+                },
+                repetitions=args.repetitions,
+            )
+        finally:
+            stacks.down(folder)
+    found = ratio(samples, "sweep", "plain Tune")
+    mine, other = (1000 * statistics.median(samples[name]) / args.trials for name in ("sweep", "plain Tune"))
+    row = Row(
+        what=f"a sweep of {args.trials} trivial trials, each validated, kept and shown in MLflow; per trial",
+        against="Ray Tune with `reuse_actors`",
+        goal="<= 1.2",
+        measured=f"{mine:.0f} ms against {other:.0f} ms; ratio {found}",
+        reached=found.median <= 1.2,
+    )
+    command = f"python -m benchmarks.sweep_overhead --repetitions {args.repetitions} --trials {args.trials}"
+    save(Report("sweep_overhead_cpu", "Sweeps", command, [row]))
+    print(row.measured)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
