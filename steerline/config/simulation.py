@@ -20,6 +20,8 @@ from steerline.config.simulation_running import (
     BudgetSpec,
     DurabilitySpec,
     EngineMode,
+    InjectStep,
+    InterviewStep,
     LiveReplay,
     ModelRef,
     ReplaySpec,
@@ -104,12 +106,33 @@ class SimulationSpec(Spec):
         return self
 
     @model_validator(mode="after")
-    def _topology_names_agents(self) -> SimulationSpec:
+    def _agents_that_are_named_take_part(self) -> SimulationSpec:
         known = {agent.id for agent in self.agents}
-        if self.population is None and (strangers := sorted(_named(self.topology) - known)):
-            what = f"the topology names {strangers[0]}, who is no agent"
-            raise misfit(what, "topology", expected=", ".join(sorted(known)))
+        if self.population is not None:
+            return self
+        for place, names in self._named():
+            if strangers := sorted(names - known):
+                raise misfit(f"{strangers[0]} is no agent", place, expected=", ".join(sorted(known)))
         return self
+
+    @model_validator(mode="after")
+    def _masks_are_played_in_turns(self) -> SimulationSpec:
+        if isinstance(self.topology, MasksTopology) and self.engine != "sequential":
+            raise misfit("masks let agents hear each other inside a round", "engine", fix="set `engine: sequential`")
+        return self
+
+    def _named(self) -> list[tuple[str, set[str]]]:
+        """Where agents are named, and which."""
+        named = [("topology", _named(self.topology))]
+        for place, interceptor in enumerate(self.interceptors):
+            match = interceptor.match
+            named.append((f"interceptors.{place}", {*(match.senders or ()), *(match.recipients or ())}))
+        for place, step in enumerate(self.workflow):
+            if isinstance(step, InjectStep):
+                named.append((f"workflow.{place}.recipients", set(step.recipients or ())))
+            if isinstance(step, InterviewStep):
+                named.append((f"workflow.{place}.agents", set(step.agents or ())))
+        return named
 
     def _aliases(self) -> list[tuple[str, str]]:
         brains: list[tuple[str, BrainSpec]] = [(f"agents.{n}.brain", a.brain) for n, a in enumerate(self.agents)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from steerline.config.base import Spec
+from steerline.config.base import Spec, misfit
 from steerline.config.inference import BackendSpec
 from steerline.config.simulation_agents import AgentId
 from steerline.config.steering import SteeringSpec
@@ -41,6 +41,12 @@ class StragglerSpec(Spec):
     timeout_s: float | None = Field(default=None, gt=0)
     """Seconds that a turn may take; none has no limit."""
 
+    @model_validator(mode="after")
+    def _late_is_later_than_something(self) -> StragglerSpec:
+        if self.policy == "late" and self.timeout_s is None:
+            raise misfit("nothing is late without a time", "policy", "timeout_s", fix="set `timeout_s`")
+        return self
+
 
 class BudgetSpec(Spec):
     """Limits, checked before a call is sent. Reaching one pauses the run; raised limits let it go on."""
@@ -55,6 +61,17 @@ class BudgetSpec(Spec):
     """Seconds that ticks have taken, over all attempts."""
     max_calls_per_tick: int | None = Field(default=None, ge=1)
     """Model calls in one tick."""
+
+    @model_validator(mode="after")
+    def _a_tick_fits_into_the_whole(self) -> BudgetSpec:
+        if self.max_calls is not None and (self.max_calls_per_tick or 0) > self.max_calls:
+            raise misfit(
+                "a tick may make more calls than the whole run",
+                "max_calls_per_tick",
+                "max_calls",
+                expected=f"at most {self.max_calls}",
+            )
+        return self
 
 
 class DurabilitySpec(Spec):

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from steerline.config.base import Spec, misfit
 from steerline.config.simulation_agents import AgentId
+
+
+def _is_pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise misfit(f"this is no regular expression: {error}") from error
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_is_pattern)]
+"""A regular expression."""
 
 
 class FullTopology(Spec):
@@ -192,7 +205,7 @@ class MessageMatch(Spec):
     """From these agents."""
     recipients: tuple[AgentId, ...] | None = None
     """To these agents."""
-    pattern: str | None = None
+    pattern: Pattern | None = None
     """Regular expression that the text contains."""
 
 
@@ -212,7 +225,7 @@ class EditInterceptor(Spec):
     kind: Literal["edit"]
     match: MessageMatch = MessageMatch()
     """Which messages."""
-    pattern: str
+    pattern: Pattern
     """Regular expression to replace."""
     replacement: str
     """What takes its place."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from steerline.config.simulation_agents import AgentSpec
+from steerline.config.simulation_agents import AgentSpec, HybridBrain, ScriptedBrain, StubBrain
 from steerline.errors import SimulationError
 from steerline.simulation.canonical import check_plain
 from steerline.simulation.event import Event, EventDraft
@@ -12,6 +12,8 @@ from steerline.simulation.game import Game
 from steerline.simulation.populations import populate
 from steerline.simulation.turn import Decider
 from steerline.simulation.world import World, seat_of
+
+_WITH_POLICY = (ScriptedBrain, StubBrain, HybridBrain)
 
 
 async def begin(game: Game, decider: Decider) -> tuple[World, list[EventDraft]]:
@@ -43,17 +45,31 @@ def world_of(game: Game, agents: Iterable[AgentSpec], seq: int) -> World:
     """The world before the first tick.
 
     Raises:
-        SimulationError: two agents share a name, or these agents do not fit the scenario or the topology.
+        SimulationError: two agents share a name, an agent names a policy that the scenario lacks, or these agents do
+            not fit the scenario or the topology.
     """
     living: dict[str, AgentSpec] = {}
     for agent in sorted(agents, key=lambda agent: agent.id):
         if agent.id in living:
             raise SimulationError(f"two agents are named {agent.id}", fix="give the population another `prefix`")
+        _check_policy(game, agent)
         living[agent.id] = agent
     seats = [seat_of(agent) for agent in living.values()]
     state = game.scenario.reset(seats, game.rng.within("reset"))
     check_plain(state, f"the state of {game.spec.scenario}")
     return World(0, seq, state, game.topology.start(seats, game.rng.within("topology")), living)
+
+
+def _check_policy(game: Game, agent: AgentSpec) -> None:
+    """See that the scenario has the policies that an agent names."""
+    reflection = agent.evolution.policy if agent.evolution is not None else None
+    for name in (agent.brain.policy if isinstance(agent.brain, _WITH_POLICY) else None, reflection):
+        if name is not None and name not in game.scenario.scripted:
+            raise SimulationError(
+                f"{game.spec.scenario} has no scripted policy {name}",
+                where=f"agent {agent.id}",
+                expected=" | ".join(game.scenario.scripted),
+            )
 
 
 def _as_payload(agent: AgentSpec) -> dict[str, object]:

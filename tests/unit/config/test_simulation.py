@@ -39,7 +39,29 @@ def test_a_brain_that_names_no_model_is_refused() -> None:
 
 
 def test_a_topology_that_names_a_stranger_is_refused() -> None:
-    assert "names eve, who is no agent" in refusal(topology={"kind": "star", "hub": "eve"})
+    assert "eve is no agent" in refusal(topology={"kind": "star", "hub": "eve"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"interceptors": [{"kind": "drop", "match": {"senders": ["eve"]}}]}, "eve is no agent"),
+        ({"workflow": [{"kind": "inject", "at": 1, "message": "hi", "recipients": ["eve"]}]}, "eve is no agent"),
+        ({"workflow": [{"kind": "interview", "at": 1, "question": "?", "agents": ["eve"]}]}, "eve is no agent"),
+        ({"interceptors": [{"kind": "edit", "pattern": "(", "replacement": ""}]}, "no regular expression"),
+        ({"budgets": {"max_calls": 3, "max_calls_per_tick": 4}}, "more calls than the whole run"),
+        ({"straggler": {"policy": "late"}}, "nothing is late without a time"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(changes: dict[str, Any], what: str) -> None:
+    assert what in refusal(**changes)
+
+
+def test_masks_need_turns() -> None:
+    zeros = [[0, 0], [0, 0]]
+    masks = {"kind": "masks", "nodes": ["a", "b"], "spatial": [zeros], "temporal": [zeros], "active": [[1, 1]]}
+    assert "inside a round" in refusal(topology=masks)
+    SimulationSpec.model_validate({**GOOD, "topology": masks, "engine": "sequential"})
 
 
 @pytest.mark.parametrize("changes", [{"params_": {}}, {"engine": "chaos"}, {"max_ticks": 0}, {"seed": -1}])

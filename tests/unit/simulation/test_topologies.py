@@ -147,4 +147,4 @@ def test_masks_carry_messages_inside_a_round_and_to_the_next() -> None:
 def test_masks_with_a_circle_inside_a_round_are_refused() -> None:
     circle = {**MASKS, "spatial": [[[0, 1, 0], [1, 0, 0], [0, 0, 0]], MASKS["spatial"][1]]}
     with pytest.raises(SimulationError, match="has a circle"):
-        run(chat("echo", "greet", "echo", topology=circle))
+        run(chat("echo", "greet", "echo", topology=circle, engine="sequential"))
