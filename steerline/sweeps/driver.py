@@ -35,7 +35,6 @@ from steerline.sweeps.board import Board
 from steerline.sweeps.kinds import Ended, Running, SharedTrials, TrialKind, WholeTrials
 from steerline.sweeps.ledger import Found
 from steerline.tracking.references import RunRef
-from steerline.training.ray_trainer import cluster_nodes, passed_on
 
 # A search that learns wants to hear of a few trials before it proposes more.
 _LEARNING_CHUNK = 8
@@ -84,6 +83,9 @@ def carry_out(board: Board, kind: TrialKind, run: RunRef | None, folder: Path, t
         folder: the sweep's folder, where Tune keeps its own files while it runs.
         tell: told of each trial that has ended.
     """
+    # Not at the top: trials import this module, and most of them do without Ray Train and torch.
+    from steerline.training.ray_trainer import cluster_nodes, passed_on
+
     sweep, light = board.sweep, isinstance(kind, SharedTrials)
     nodes = cluster_nodes()
     os.environ |= _QUIET
@@ -96,7 +98,7 @@ def carry_out(board: Board, kind: TrialKind, run: RunRef | None, folder: Path, t
     if sweep.search.kind == "tpe":
         chunk = min(chunk, _LEARNING_CHUNK)
     supply = _Supply(board, limit=limit, chunk=chunk, stop_at=stop_at)
-    context = _Context(sweep, kind, run, stop_at, _environment())
+    context = _Context(sweep, kind, run, stop_at, {**_environment(), **passed_on()})
     resources = _resources(sweep) if light else _WATCHER
     scratch = folder / "tune"
     tuner = tune.Tuner(
@@ -131,7 +133,7 @@ def concurrency(sweep: SweepSpec, cluster: ClusterResources, *, light: bool) -> 
 def _environment() -> dict[str, str]:
     """What trials need beyond a worker: they open their own runs, and find their folders by themselves."""
     ours = {name: text for name, text in os.environ.items() if name.startswith("MLFLOW_") or name in _OF_THE_JOB}
-    return {**ours, **passed_on(), HOME_VARIABLE: str(home())}
+    return {**ours, HOME_VARIABLE: str(home())}
 
 
 def _resources(sweep: SweepSpec) -> dict[str, float]:

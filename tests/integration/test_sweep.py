@@ -63,13 +63,13 @@ def test_two_hundred_light_points_are_all_carried_out(cluster: None, tmp_path: P
 
 def test_asha_stops_the_worse_trials_early_and_the_best_comes_to_its_end(cluster: None, tmp_path: Path) -> None:
     spec = sweep(
-        space={SCALE: {"kind": "grid", "values": [2.0, 3.0, 4.0, 5.0, 6.0]}},
+        space={SCALE: {"kind": "grid", "values": [2.0, 4.0, 6.0]}},
         scheduler={"kind": "asha", "grace_steps": 1, "reduction_factor": 2},
         budget={"max_concurrent": 1},
     )
     found = states(run(spec, SteppedTrials(), tmp_path))
     assert found["scale=2 seed=0"] == "finished"
-    assert list(found.values()).count("stopped_early") == 4
+    assert list(found.values()).count("stopped_early") == 2
 
 
 def test_a_restart_compares_with_the_trials_of_the_attempt_before(cluster: None, tmp_path: Path) -> None:

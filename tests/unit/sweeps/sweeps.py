@@ -11,11 +11,28 @@ from steerline.config.sweep_points import Trial
 from steerline.sweeps.kinds import Along, Ended, Running, SharedTrials, WholeTrials
 from steerline.sweeps.ledger import Found
 from steerline.tracking.references import RunRef
-from tests.law.runs import tiny_config
 
 SCALE = "objective.steering.boost.scale"
 FRACTION = "objective.steering.boost.fraction"
 BOOST = {"strength": 1.0, "select": "magnitude", "mean": "abs", "keep_sign": True}
+
+
+def base_config() -> dict[str, Any]:
+    """A job of few seconds, written out here: trials import this module, and need no training library."""
+
+    def arithmetic(size: int, seed: int) -> dict[str, Any]:
+        source = {"kind": "synthetic", "generator": "arithmetic", "size": size, "seed": seed}
+        return {"source": source, "format": {"kind": "task", "task": "arithmetic"}}
+
+    return {
+        "kind": "finetune",
+        "name": "small-base",
+        "model": {"source": {"kind": "random", "architecture": "gpt2"}},
+        "data": {"train": [arithmetic(40, 0)], "heldout": [arithmetic(8, 1)], "max_length_tokens": 256},
+        "objective": {"steering": {"boost": BOOST}},
+        "training": {"num_steps": 6, "global_batch_size": 4, "micro_batch_size": 2, "precision": "fp32"},
+        "evaluation": {},
+    }
 
 
 def sweep_config(**changes: Any) -> dict[str, Any]:
@@ -23,7 +40,7 @@ def sweep_config(**changes: Any) -> dict[str, Any]:
     return {
         "kind": "sweep",
         "name": "small",
-        "base": tiny_config(objective__steering={"boost": BOOST}, evaluation__tasks=[], name="small-base"),
+        "base": base_config(),
         "space": {SCALE: {"kind": "grid", "values": [1.0, 2.0, 3.0]}},
         "metrics": [{"name": "heldout/loss_ce", "goal": "min"}],
         **changes,
