@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from steerline.config.simulation_agents import AgentSpec, Profile, ScriptedBrain
 from steerline.config.simulation_topology import StarTopology
 from steerline.errors import SimulationError
+from steerline.simulation.action import Choice
+from steerline.simulation.message import DataBlock, Message
 from steerline.simulation.names import scenario
+from steerline.simulation.observation import Observation
 from steerline.simulation.oracle import Oracle, consult
+from steerline.simulation.rng import CounterRng
 from steerline.simulation.runner import run
-from steerline.simulation.scenarios.debate import Debate, candidates, game, voting
+from steerline.simulation.scenarios.debate import Debate, candidates, dirichlet, game, voting
 from steerline.simulation.scenarios.debate_theory import exact_accuracies
 from steerline.simulation.turn import Decision, Turn
 
@@ -29,6 +34,10 @@ class Texts:
     async def decide(self, turns: Sequence[Turn]) -> Sequence[Decision]:
         self.turns += turns
         return [Decision(self.texts[turn.agent.id.replace("-", "_")][turn.observation.tick]) for turn in turns]
+
+
+def beliefs(text: str) -> list[float]:
+    return [float(part) for part in text.splitlines()[0].removeprefix("BELIEF:").split()]
 
 
 @pytest.mark.parametrize("oracle", Debate.oracles(), ids=lambda oracle: oracle.name)
@@ -126,6 +135,17 @@ def test_followers_agree_in_the_first_round_after_a_clear_majority() -> None:
     result = run(game(["follower"] * 3, operands=(2, 3, 4), rounds=1), texts)
     assert result.outcome["consensus_round"] == 1
     assert result.series("agreement") == [pytest.approx(2 / 3), 1.0]
+
+
+def test_a_dirichlet_agent_adds_each_message_to_its_belief() -> None:
+    facts = {"operands": (2, 3, 4), "options": [20, 14, 5, 24], "said": "", "own": None}
+    seen = Observation(Choice(("20", "14", "5", "24"), "none"), "", facts=facts)
+    profile = Profile(attributes={"skill": 0.7, "strength": 10.0, "bonus": 0.5})
+    first = dirichlet(seen, profile, CounterRng(0))
+    assert beliefs(first) == pytest.approx([1.0, 7.0, 1.0, 1.0])
+    said = [Message(str(n), 0, "b", ("a",), (DataBlock(value),)) for n, value in enumerate((14, 14, 5, None, 99))]
+    later = replace(seen, facts={**facts, "said": first}, messages=tuple(said))
+    assert beliefs(dirichlet(later, profile, CounterRng(0))) == pytest.approx([1.0, 10.0, 2.0, 1.0])
 
 
 def test_a_judge_hears_all_rounds_and_decides() -> None:

@@ -84,6 +84,16 @@ def test_a_bug_that_the_tests_miss_escapes() -> None:
     assert (result.metrics[-1]["bug"], result.metrics[-1]["escaped"], result.metrics[-1]["passed"]) == (1.0, 1.0, 0.75)
 
 
+@pytest.mark.parametrize(("keep", "correct"), [(True, True), (False, False)])
+def test_kept_tests_find_again_what_they_found_before(keep: bool, correct: bool) -> None:
+    texts = Texts(
+        coder=[WRONG],
+        tester_1=["assert is_leap(1900) == False", "assert is_leap(4) == True"],
+        repairer=[WRONG, RIGHT],
+    )
+    assert run(team(rounds=2, task="is_leap", keep_tests=keep), texts).outcome["correct"] is correct
+
+
 def test_a_test_that_asks_for_the_wrong_thing_is_a_false_alarm() -> None:
     result = run(team({"bug_rate": 0.0, "false_alarms": 1.0}, rounds=2, task="is_leap"))
     assert result.metrics[-1]["false_alarms"] == 2
