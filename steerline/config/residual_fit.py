@@ -63,6 +63,8 @@ class ResidualFitSpec(Spec):
     """Readable part of the run's name."""
     model: ModelSpec
     """The model; its weights stay as they are."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the weights in memory; scales, losses and statistics are float32 or better."""
     splits: tuple[FitSplit, ...] = Field(min_length=1)
     """The distributions. With two, the last is compared with the first (`id`, `ood`)."""
     max_length_tokens: int = Field(default=256, ge=2)

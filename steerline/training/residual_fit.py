@@ -79,17 +79,6 @@ class ScaledModel:
         self._head.detach()
         self._attachment.detach()
 
-    def passes(self, rows: Sequence[Row], batch_tokens: int) -> Iterator[slice]:
-        """Slices of `rows` that go through the model together, at most `batch_tokens` with padding."""
-        start, widest = 0, 0
-        for index, row in enumerate(rows):
-            width = max(widest, sum(len(example) for example in row))
-            if index > start and width * (index + 1 - start) > batch_tokens:
-                yield slice(start, index)
-                start, width = index, sum(len(example) for example in row)
-            widest = width
-        yield slice(start, len(rows))
-
     def logits(self, rows: Sequence[Row], betas: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """One pass over `rows`.
 
@@ -160,6 +149,18 @@ def fit_scales(
     return Fitted(_betas(raw, spec).detach(), torch.stack(history))
 
 
+def passes(rows: Sequence[Row], batch_tokens: int) -> Iterator[slice]:
+    """Slices of `rows` that go through the model together, at most `batch_tokens` with padding."""
+    start, widest = 0, 0
+    for index, row in enumerate(rows):
+        width = max(widest, sum(len(example) for example in row))
+        if index > start and width * (index + 1 - start) > batch_tokens:
+            yield slice(start, index)
+            start, width = index, sum(len(example) for example in row)
+        widest = width
+    yield slice(start, len(rows))
+
+
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """-log softmax(logits)[target] of M tokens [M], in nats, in float32 or the logits' wider type."""
     return functional.cross_entropy(
@@ -177,7 +178,7 @@ def _backward(scaled: ScaledModel, rows: Sequence[Row], raw: Tensor, spec: FitSp
     per_row = torch.tensor([sum(example.num_targets for example in row) for row in rows], dtype=torch.float64)
     counts = torch.zeros(len(raw), dtype=torch.float64).index_add_(0, owner, per_row)
     losses = torch.zeros(len(raw), dtype=torch.float64)
-    for part in scaled.passes(rows, spec.batch_tokens):
+    for part in passes(rows, spec.batch_tokens):
         logits, targets, row = scaled.logits(rows[part], _betas(raw, spec)[owner[part]])
         each = token_losses(logits, targets)
         fits = owner[part][row.cpu()]

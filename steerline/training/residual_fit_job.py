@@ -46,7 +46,8 @@ def fit_and_judge(spec: ResidualFitSpec, folder: Path, say: Say, recorder: Recor
     Raises:
         ModelError, DataError, SteeringError, NonFiniteLossError: the job cannot be carried out as it is written.
     """
-    loaded = load_model(spec.model, texts=lambda: texts_of(spec.splits[0].train))
+    dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
+    loaded = load_model(spec.model, dtype=dtype, texts=lambda: texts_of(spec.splits[0].train))
     loaded.model.to("cuda" if spec.cluster.use_gpu else "cpu")
     train = {split.name: _rows(spec, split, loaded, heldout=False) for split in spec.splits}
     heldout = {split.name: _rows(spec, split, loaded, heldout=True) for split in spec.splits}

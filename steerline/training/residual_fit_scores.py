@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steerline.data.batch import Row
-from steerline.training.residual_fit import ScaledModel, token_losses
+from steerline.training.residual_fit import ScaledModel, passes, token_losses
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ def score(
     right = torch.ones(len(repeated), dtype=torch.float64)
     loss = torch.zeros(len(repeated), dtype=torch.float64)
     counts = torch.zeros(len(repeated), dtype=torch.float64)
-    for part in scaled.passes(repeated, batch_tokens):
+    for part in passes(repeated, batch_tokens):
         logits, targets, row = scaled.logits(repeated[part], betas[owner[part]])
         each = token_losses(logits, targets)
         missed = (logits.argmax(-1) != targets) & (targets != end_of_text)
