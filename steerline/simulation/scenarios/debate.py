@@ -56,7 +56,7 @@ class DebateParams(Spec):
     """Rounds of talking, after the first answers."""
     paradigm: Literal["debate", "cooperative"] = "debate"
     """Whether agents are told to criticise each other or to work together."""
-    quote: int = Field(default=600, ge=1)
+    quote: int = Field(default=600, ge=200)
     """Longest part of an agent's text that others hear, in characters; the end is kept, where the answer stands."""
 
 
@@ -110,13 +110,14 @@ class Debate(Scenario[DebateParams]):
 
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
         given = {agent: _number(action.payload) for agent, action in actions.items()}
-        vote = _plurality(list(given.values()), rng)
         if self._is_over(state):
-            right = _right(state)
+            vote, right = _plurality(list(given.values()), rng), _right(state)
             told = [Feedback("agent", agent, float(vote == right)) for agent in state["debaters"]]
             return Resolution({**state, "judgement": vote}, [{"judgement": vote}], told)
         texts = {agent: action.raw_text[-self.params.quote :] for agent, action in actions.items() if action.raw_text}
-        answers = {agent: given.get(agent) for agent in state["debaters"]}
+        before = state["answers"][-1] if state["answers"] else {}
+        answers = {agent: given.get(agent, before.get(agent)) for agent in state["debaters"]}
+        vote = _plurality(list(answers.values()), rng)
         new = {
             **state,
             "answers": [*state["answers"], answers],

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from steerline.config.simulation_agents import AgentSpec, Profile, ScriptedBrain
-from steerline.config.simulation_topology import StarTopology
+from steerline.config.simulation_topology import ChainTopology, StarTopology
 from steerline.errors import SimulationError
 from steerline.simulation.action import Choice
 from steerline.simulation.message import DataBlock, Message
@@ -114,6 +114,15 @@ def test_who_cannot_be_read_later_keeps_the_answer_it_had() -> None:
     result = run(game(["independent"], operands=(2, 3, 4), rounds=1), texts)
     assert result.outcome["answer"] == 14
     assert len(list(result.of_kind("action.invalid"))) == 1
+
+
+def test_who_is_not_asked_keeps_its_answer_and_its_vote() -> None:
+    texts = Texts(agent_1=["ANSWER: 14"], agent_2=["ANSWER: 20", "ANSWER: 14"])
+    spec = game(["independent"] * 2, operands=(2, 3, 4), rounds=1)
+    woken = {"engine": "event", "topology": ChainTopology(kind="chain")}  # agent-1 hears nobody and is not woken again
+    result = run(spec.model_copy(update=woken), texts)
+    assert result.state["answers"] == [{"agent-1": 14, "agent-2": 20}, {"agent-1": 14, "agent-2": 14}]
+    assert result.outcome["answer"] == 14
 
 
 def test_an_open_question_takes_any_number() -> None:
