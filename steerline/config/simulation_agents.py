@@ -10,7 +10,8 @@ from steerline.config.base import Spec, misfit
 from steerline.config.inference import SamplingSpec
 from steerline.config.steering import SteeringSpec
 
-AgentId = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$")]
+AGENT_ID = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$"
+AgentId = Annotated[str, Field(pattern=AGENT_ID)]
 """Name of an agent: letters, digits, `_`, `.` and `-`."""
 
 ProfileField = Literal["role", "traits", "goals", "skills", "constraints"]

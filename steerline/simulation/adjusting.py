@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from steerline.config.simulation_agents import AgentSpec, LlmBrain, Profile, ScriptedBrain, SummaryMemory
+from steerline.config.simulation_agents import AGENT_ID, AgentSpec, LlmBrain, Profile, ScriptedBrain, SummaryMemory
 from steerline.simulation.action import FreeText, Structured
 from steerline.simulation.memory import Record, extract, since_summary
 from steerline.simulation.scenario import Spawn
@@ -65,6 +66,8 @@ def _refusal(scene: Scene, parent: AgentSpec | None, name: str) -> str:
     world, spec = scene.world, scene.game.spec
     if parent is None:
         return "the creator is not alive"
+    if re.search(AGENT_ID, name) is None:
+        return "the name is none for an agent"
     if name in world.agents:
         return "the name is taken"
     if world.counters.get(f"spawned/{parent.id}", 0) >= parent.spawn_quota:

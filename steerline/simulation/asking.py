@@ -158,7 +158,7 @@ class Asker:
         for question in questions:
             agent = question.turn.agent.id
             if agent in self._late:
-                question.decision = Decision(self._late.pop(agent))
+                question.decision = Decision(self._late.pop(agent), late=True)
             elif self._under_way[agent].done():
                 question.decision = Decision(None, "the answer to an earlier turn failed")
             else:

@@ -97,7 +97,10 @@ class Engine:
             LeaseError: another process runs it, or has taken over.
             CorruptLogError: its log is not whole.
             ReplayError: the replay is strict and a call differs.
+            SimulationError: a model has no backend.
         """
+        if self.game.spec.replay.kind != "strict":
+            _check_models(self.game.spec, self._around.client)
         lease = self._store.acquire(self.sim, self._owner, LEASE_S, steal=self._steal)
         run = _Run(self.game, self._store, self.sim, lease, self._around)
         try:
@@ -228,15 +231,13 @@ def result_of(game: Game, store: Store, sim: str, world: World, status: Status, 
     return Result(game.spec, sim, status, reason, world.tick, world.state, outcome, values, events)
 
 
-def check_models(spec: SimulationSpec, client: InferenceClient | None) -> None:
-    """See that a client reaches every model that a spec names.
-
-    Raises:
-        SimulationError: it does not.
-    """
+def _check_models(spec: SimulationSpec, client: InferenceClient | None) -> None:
+    """See that a client reaches every model that a spec names."""
     known = () if client is None else client.models
     missing = next((alias for alias in spec.models if alias not in known), None)
     if missing is not None:
         raise SimulationError(
-            f"no backend answers for the model {missing}", where=f"models.{missing}", expected=", ".join(known)
+            f"no backend answers for the model {missing}",
+            where=f"models.{missing}",
+            expected=", ".join(known) or "a client that knows the aliases of `models`",
         )

@@ -18,11 +18,10 @@ from steerline.simulation.action import (
     Integer,
     Number,
     Parsed,
-    ParseStatus,
     Structured,
 )
 from steerline.simulation.canonical import ARRAY_KEY, check_plain
-from steerline.simulation.text import unquoted
+from steerline.simulation.text import cleaned_data, unquoted
 
 _ANSWER = re.compile(r"^\s*\**answer\**\s*[:=]\s*\**\s*(.*?)\s*\**\.?\s*$", re.IGNORECASE | re.MULTILINE)
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w]|\.\d)")
@@ -100,19 +99,22 @@ def _integers(text: str, spec: Integer) -> list[int]:
 
 
 def _structured(text: str, spec: Structured) -> Parsed:
-    status: ParseStatus = "ok"
+    why: list[str] = []
     try:
-        payload = _json(text)
+        found = _json(text)
     except ValueError:
-        status = "repaired"
+        why.append("text around the JSON was left out")
         try:
-            payload = _json(text[text.find("{") : text.rfind("}") + 1])
+            found = _json(text[text.find("{") : text.rfind("}") + 1])
         except ValueError as error:
             return Parsed(spec.default, "defaulted", f"the text holds no JSON object: {error}"[:200])
+    payload = cleaned_data(found)
+    if payload != found:
+        why.append("characters that are no text were taken out")
     problem = next(Draft202012Validator(spec.schema).iter_errors(payload), None)
     if problem is not None:
         return Parsed(spec.default, "defaulted", f"the JSON does not fit: {problem.message}"[:200])
-    return Parsed(payload, status, "text around the JSON was left out" if status == "repaired" else "")
+    return Parsed(payload, "repaired" if why else "ok", "; ".join(why))
 
 
 def _json(text: str) -> Any:

@@ -21,8 +21,8 @@ FORK_LEASE_S = 30.0
 
 
 async def replay_strictly(spec: SimulationSpec, events: Sequence[Event], calls: Sequence[Call]) -> Result:
-    """Play a recorded simulation again: brains decide anew, but every model's answer comes from the journal, and every
-    person's from the log.
+    """Play a recorded simulation again: scripted brains decide anew, models' answers come from the journal, and what no
+    code can repeat comes from the log: people, brains of your own, who came too late.
 
     Args:
         spec: the simulation.
@@ -61,7 +61,7 @@ async def replay_strictly(spec: SimulationSpec, events: Sequence[Event], calls: 
 
 
 class _People:
-    """Brains, but where the record has no text or a person's, the record."""
+    """Brains; but the record where it has no text, a late one, or one of a person or of a brain that is not ours."""
 
     def __init__(self, brains: Decider, recorded: Recorded) -> None:
         self._brains = brains
@@ -72,7 +72,8 @@ class _People:
         taken = {
             place: decision
             for place, (turn, decision) in enumerate(zip(turns, found, strict=True))
-            if decision is not None and (decision.text is None or turn.agent.brain.kind in {"human", "custom"})
+            if decision is not None
+            and (decision.text is None or decision.late or turn.agent.brain.kind in {"human", "custom"})
         }
         asked = [turn for place, turn in enumerate(turns) if place not in taken]
         answers = iter(await self._brains.decide(asked) if asked else ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 # Control characters but for tab and newline; lone surrogates; marks that turn or hide text on a screen.
 _HOSTILE = re.compile(
@@ -29,6 +30,18 @@ def clean(text: str, max_chars: int) -> Cleaned:
     cut = max(0, len(text) - max_chars)
     kept = _HOSTILE.sub("", text[:max_chars])
     return Cleaned(kept, len(text) - cut - len(kept), cut)
+
+
+def cleaned_data(value: Any) -> Any:
+    """Plain data with every text in it cleaned: JSON can spell what the text around it could not hold."""
+    match value:
+        case str():
+            return clean(value, len(value)).text
+        case list():
+            return [cleaned_data(item) for item in value]
+        case dict():
+            return {clean(key, len(key)).text: cleaned_data(item) for key, item in value.items()}
+    return value
 
 
 def quoted(text: str) -> str:

@@ -14,7 +14,7 @@ from steerline.config.simulation_agents import HumanBrain
 from steerline.errors import SimulationError
 from steerline.simulation.action import Action
 from steerline.simulation.adjusting import adjust, retire, spawn
-from steerline.simulation.canonical import digest
+from steerline.simulation.canonical import check_plain, digest
 from steerline.simulation.event import EventDraft, EventKind
 from steerline.simulation.game import Game
 from steerline.simulation.interventions import Intervention, intervene, planned
@@ -121,6 +121,8 @@ def _read(scene: Scene, turn: Turn, decision: Decision) -> Action:
         parse=action.parse,
         reason=action.reason,
     )
+    if decision.late:
+        payload["late"] = True
     kind: EventKind = "action.invalid" if action.parse == "defaulted" else "action.taken"
     scene.causes[agent] = scene.log("decide", kind, payload, agent, cause)
     return action
@@ -142,10 +144,19 @@ def _commit(scene: Scene) -> None:
     world.counters = {key: count for key, count in world.counters.items() if not key.startswith("rate/")}
     world.tick += 1
     world.ended = _ending(scene)
-    last = scene.log("commit", "tick.committed", {"state": digest(world.state), "agents": len(world.agents)})
+    last = scene.log("commit", "tick.committed", {"state": _digest(scene), "agents": len(world.agents)})
     if world.ended is not None:
         last = scene.log("commit", "sim.ended", {"reason": world.ended})
     world.seq = last
+
+
+def _digest(scene: Scene) -> str:
+    state = scene.world.state
+    try:
+        return digest(state)
+    except (TypeError, ValueError):
+        check_plain(state, f"the state of {scene.game.spec.scenario}")  # says where
+        raise
 
 
 def _ending(scene: Scene) -> str | None:

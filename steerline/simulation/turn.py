@@ -37,6 +37,8 @@ class Decision:
     """The answer; none where there was none, and the default is taken."""
     reason: str = ""
     """Why there was none."""
+    late: bool = False
+    """Whether it answers an earlier turn and comes only now."""
     removed: int = 0
     cut: int = 0
     """Characters that were taken out and cut off before the text was recorded; 0 for a text that comes as it was."""

@@ -10,6 +10,7 @@ import pytest
 
 from steerline.config.simulation import SimulationSpec
 from steerline.inference.request import BackendLimits, Failure, GenRequest, GenResult
+from steerline.simulation.replay import replay_strictly
 from steerline.simulation.result import Result
 from steerline.simulation.runner import play, run
 from steerline.simulation.store.memory import MemoryStore
@@ -122,6 +123,16 @@ def test_a_late_answer_acts_in_the_next_tick_and_nobody_is_asked_twice() -> None
     assert given(result, "a") == [11, 0, 11, 11]
     assert "2/a/0" not in slow.asked
     assert len(slow.asked) == len(set(slow.asked))
+
+
+def test_a_run_with_late_answers_is_rebuilt_and_replayed_as_it_was() -> None:
+    one, store = spec(llm(), llm(), straggler={"policy": "late", "timeout_s": 2.0}), MemoryStore()
+    result = virtual.run(lambda: play(one, store=store, sim="s", backends={"m": Slow(3.0)}))
+    assert any(event.payload.get("late") for event in result.of_kind("action.taken"))
+    store.drop_snapshots("s")
+    assert run(one, store=store, sim="s", backends={"m": Server()}).hash == result.hash
+    replayed = asyncio.run(replay_strictly(one, result.events, list(store.calls("s"))))
+    assert replayed.hash == result.hash
 
 
 def test_an_answer_that_stays_away_is_waited_for_in_no_tick() -> None:

@@ -39,6 +39,7 @@ def test_a_text_in_the_form_that_was_asked_for_is_read(text: str, spec: ActionSp
         ("let us stay home today", MOVE, "stay home"),
         ("ANSWER: 3\nno, wait\nANSWER: 4", POINTS, 4),
         ('Sure: {"n": 3}!', OBJECT, {"n": 3}),
+        (r'{"n": 3, "why": "\u001b[2J\ud800 red\u202e"}', OBJECT, {"n": 3, "why": "[2J red"}),
         ("x" * 5000, FreeText(max_chars=10), "x" * 10),
     ],
 )
