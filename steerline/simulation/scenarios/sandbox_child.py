@@ -63,9 +63,9 @@ def lock(memory: int, seconds: int, output: int) -> None:
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
     head = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code)))
     libc = ctypes.CDLL(None, use_errno=True)
-    no_new_privileges, seccomp, by_filter = 38, 22, 2
-    words = [ctypes.c_ulong(word) for word in (1, 0, 0, 0)]
-    if libc.prctl(no_new_privileges, *words) or libc.prctl(seccomp, by_filter, ctypes.byref(head)):
+    one, zero, by_filter = map(ctypes.c_ulong, (1, 0, 2))
+    no_new_privileges, seccomp = 38, 22
+    if libc.prctl(no_new_privileges, one, zero, zero, zero) or libc.prctl(seccomp, by_filter, ctypes.byref(head)):
         raise OSError(ctypes.get_errno(), "the kernel takes no seccomp filter")
 
 
