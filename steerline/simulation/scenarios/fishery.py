@@ -30,6 +30,7 @@ from steerline.simulation.rng import CounterRng
 from steerline.simulation.scenario import Coverage, Feedback, Resolution, Scenario, Seat, State
 from steerline.simulation.scenarios.fishery_theory import fate_of_random_fishers, most_wanted, needed, regrown
 from steerline.simulation.scenarios.inequality import gini
+from steerline.simulation.scenarios.together import require_all
 
 SILENCE = "I say nothing."
 
@@ -103,6 +104,7 @@ class Fishery(Scenario[FisheryParams]):
         return Observation(Integer(0, stock, default=0), f"{world}\nHow many tons do you catch?", facts=facts)
 
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
+        require_all(actions, self.who_acts(state))
         if state["talked"] < self.params.talks:
             said = [Draft(agent, action.payload) for agent, action in actions.items() if action.payload]
             return Resolution({**state, "talked": state["talked"] + 1}, messages=said, again=True)

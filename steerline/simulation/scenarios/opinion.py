@@ -40,6 +40,7 @@ from steerline.simulation.scenarios.opinion_dynamics import (
     network,
     polarisation,
 )
+from steerline.simulation.scenarios.together import require_all
 
 GAP = 0.01
 """Distance of opinions next to each other that parts two camps."""
@@ -137,6 +138,7 @@ class Opinion(Scenario[OpinionParams]):
         return Observation(Number(0.0, 1.0, default=own), text, private=private, facts=facts)
 
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
+        require_all(actions, self.who_acts(state))
         before: Opinions = state["opinions"]
         opinions = np.clip(self._moved(before, self._links(state["links"])), 0.0, 1.0)
         for agent, place in state["agents"].items():

@@ -28,6 +28,7 @@ from steerline.simulation.parsing import answer
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.scenario import Coverage, Feedback, Policy, Resolution, Scenario, Seat, State
 from steerline.simulation.scenarios.automata import AUTOMATA, PAIRS, Automaton, C, D, expected_score, replicator
+from steerline.simulation.scenarios.together import require_all
 
 WORDS = {"cooperate": C, "defect": D}
 
@@ -114,6 +115,7 @@ class PrisonersDilemma(Scenario[PrisonersDilemmaParams]):
         return Observation(Choice(tuple(WORDS), default="defect"), text, facts=facts)
 
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
+        require_all(actions, self.who_acts(state))
         pairs = self._pairs(state)
         chosen = {agent: WORDS[actions[agent].payload] if agent in actions else D for pair in pairs for agent in pair}
         flipped = [agent for agent in chosen if rng.uniform("noise", agent) < self.params.noise]

@@ -27,6 +27,7 @@ from steerline.simulation.result import Result
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.scenario import Coverage, Feedback, Resolution, Scenario, Seat, State
 from steerline.simulation.scenarios.inequality import gini
+from steerline.simulation.scenarios.together import require_all
 
 LOW = 0.2
 """Offers below this share of the pie count as low."""
@@ -93,6 +94,7 @@ class Ultimatum(Scenario[UltimatumParams]):
         return Observation(Integer(0, pie, default=0), text, facts={"stage": "offer", "pie": pie, "last": last})
 
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
+        require_all(actions, self.who_acts(state))
         if not state["offers"]:
             offers = {one: actions[one].payload if one in actions else 0 for one, _ in state["pairs"]}
             said = [(pair, actions[pair[0]]) for pair in state["pairs"] if self.params.talk and pair[0] in actions]

@@ -15,6 +15,7 @@ from steerline.simulation.runner import run
 from steerline.simulation.scenario import Seat
 from steerline.simulation.scenarios.opinion import Opinion, OpinionParams, game
 from steerline.simulation.scenarios.opinion_dynamics import (
+    NetworkKind,
     Opinions,
     bounded_confidence,
     camps,
@@ -25,7 +26,7 @@ from steerline.simulation.scenarios.opinion_dynamics import (
 )
 from steerline.simulation.turn import Decision, Turn
 
-KINDS = ("complete", "ring", "star", "regular", "small_world", "scale_free")
+KINDS: tuple[NetworkKind, ...] = ("complete", "ring", "star", "regular", "small_world", "scale_free")
 
 
 class Says:
@@ -63,9 +64,9 @@ def test_the_same_spec_gives_the_same_history_and_another_seed_another() -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_averaging_keeps_the_weighted_mean(kind: str) -> None:
+def test_averaging_keeps_the_weighted_mean(kind: NetworkKind) -> None:
     opinions = np.random.default_rng(0).random(60)
-    links = network(kind, 4, 60, key=7)  # type: ignore[arg-type]
+    links = network(kind, 4, 60, key=7)
     weights = influence(links, 60)
     moved = opinions
     for _ in range(20):
@@ -75,11 +76,11 @@ def test_averaging_keeps_the_weighted_mean(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_arrays_move_as_the_definitions_say(kind: str) -> None:
+def test_arrays_move_as_the_definitions_say(kind: NetworkKind) -> None:
     """Each step, person by person, straight from the formulas."""
     count, reach, own = 40, 0.2, 0.3
     opinions = np.random.default_rng(1).random(count)
-    links = network(kind, 4, count, key=3)  # type: ignore[arg-type]
+    links = network(kind, 4, count, key=3)
     heard = [
         [n for n in range(count) if n != one]
         if links is None
