@@ -41,8 +41,12 @@ def recorded(spec: BaseSpec) -> Recorded:
     return Recorded(frozenset(along | {f"eval/{metric_name(name)}/accuracy" for name in judged}), frozenset(along))
 
 
-def training_tokens(spec: BaseSpec) -> int | None:
-    """Tokens that a run trains on at most, padding included; none where it trains nothing, or for epochs."""
-    if not isinstance(spec, FinetuneSpec) or spec.training.num_steps is None:
+def training_tokens(spec: BaseSpec, steps: int | None = None) -> int | None:
+    """Tokens of so many steps, padding included and rows full; of the whole run where no number is given.
+
+    None where the job trains nothing, or where its length is a number of epochs.
+    """
+    if not isinstance(spec, FinetuneSpec):
         return None
-    return spec.training.num_steps * spec.training.global_batch_size * spec.data.max_length_tokens
+    steps = spec.training.num_steps if steps is None else steps
+    return None if steps is None else steps * spec.training.global_batch_size * spec.data.max_length_tokens

@@ -26,6 +26,7 @@ from ray.tune.search import Searcher
 
 from steerline.config.finetune import FinetuneSpec
 from steerline.config.sweep import SweepSpec
+from steerline.config.sweep_metrics import training_tokens
 from steerline.config.sweep_points import Point, Trial, trial
 from steerline.config.sweep_search import MetricSpec
 from steerline.errors import SteerlineError
@@ -202,8 +203,11 @@ class _Report(_NotKept, tune.Callback):
         text = trial.last_result.get(_FOUND)
         if text is None:
             curve = self._curves.get(trial.trial_id, {})
-            last = curve[max(curve, key=int)] if curve else {}
-            found: list[Found | None] = [Found("stopped_early", metrics=last, curve=curve)]
+            step = max(curve, key=int, default="0")
+            tokens = training_tokens(work[0].spec, int(step)) or 0
+            found: list[Found | None] = [
+                Found("stopped_early", metrics=curve.get(step, {}), tokens=tokens, curve=curve)
+            ]
         else:
             found = [None if one is None else Found(**one) for one in json.loads(text)]
         self._put(work, found)

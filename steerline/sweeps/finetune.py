@@ -10,6 +10,7 @@ from pathlib import Path
 from steerline.config.finetune import FinetuneSpec
 from steerline.config.load import Loaded
 from steerline.config.sweep import SweepSpec
+from steerline.config.sweep_metrics import training_tokens
 from steerline.config.sweep_points import Trial
 from steerline.errors import SteerlineError, TrainingError
 from steerline.evaluation.results import EvaluationResult
@@ -102,13 +103,12 @@ class _Run:
         outcome = Outcome.load(self._job.folder)
         assert outcome is not None
         evaluation = outcome.files.get("evaluation")
-        spec = self._job.spec
         return Found(
             "finished",
             metrics=outcome.metrics,
             scores=_scores(Path(evaluation)) if evaluation else {},
             seconds=self._seconds(),
-            tokens=outcome.step * spec.training.global_batch_size * spec.data.max_length_tokens,
+            tokens=training_tokens(self._job.spec, outcome.step) or 0,
             export=outcome.files.get("export"),
             curve={str(step): metrics for step, metrics in self._curve().items()},
         )

@@ -66,7 +66,7 @@ class Ledger:
         self._path = folder / FILE
         self.records: dict[str, Record] = {}
         self.proposed: list[dict[str, Any]] = []
-        self._seconds = 0.0
+        self._seconds, self._torn = 0.0, False
         self._read()
         self._began = time.monotonic()
 
