@@ -95,14 +95,15 @@ def in_one_worker(work: Callable[[], T], cluster: ClusterSpec) -> T:
         SteerlineError: the function's own error.
         TrainingError: the process died more often than `cluster.max_failures` allows.
     """
-    task = ray.remote(work).options(
+    # Ray makes tasks of functions alone; what binds arguments to one is an argument itself.
+    task = ray.remote(_called).options(
         num_cpus=cluster.cpus_per_worker,
         num_gpus=int(cluster.use_gpu),
         max_retries=cluster.max_failures,
         runtime_env={"env_vars": _environment(cluster)},
     )
     try:
-        result: T = ray.get(task.remote())
+        result: T = ray.get(task.remote(work))
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, SteerlineError) else error from None
     except ray.exceptions.RayError as error:
@@ -112,6 +113,10 @@ def in_one_worker(work: Callable[[], T], cluster: ClusterSpec) -> T:
             fix="if it ran out of memory, lower `fit.batch_tokens` or take a smaller model",
         ) from error
     return result
+
+
+def _called(work: Callable[[], T]) -> T:
+    return work()
 
 
 def _worker(config: dict[str, Any]) -> Outcome | Failure:
