@@ -23,9 +23,7 @@ def canonical(value: Any) -> bytes:
         TypeError: something is neither JSON nor an array.
         ValueError: a number is not finite.
     """
-    # ASCII, so that a lone surrogate in a model's text has bytes too.
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_array_to_json)
-    return text.encode()
+    return _ENCODER.encode(value).encode()
 
 
 def plain(content: bytes) -> Any:
@@ -52,6 +50,10 @@ def _array_from_json(value: dict[str, Any]) -> Any:
         return value
     dtype, shape, content = value[ARRAY_KEY]
     return np.frombuffer(base64.b64decode(content), dtype=dtype).reshape(shape)
+
+
+# ASCII, so that a lone surrogate in a model's text has bytes too.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=_array_to_json)
 
 
 def check_plain(value: Any, where: str) -> None:

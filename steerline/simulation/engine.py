@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -103,13 +104,15 @@ class Engine:
             _check_models(self.game.spec, self._around.client)
         lease = self._store.acquire(self.sim, self._owner, LEASE_S, steal=self._steal)
         run = _Run(self.game, self._store, self.sim, lease, self._around)
+        keeper = asyncio.create_task(run.keep_lease())
         try:
             status, reason = await run.play(ticks, self._paused_for)
             self._store.set_status(run.lease, status, reason)
             self._store.operate(self.sim, status, {"reason": reason, "ticks": run.ticks, "seconds": run.seconds})
             self._paused_for = reason if status == "paused" else ""
         finally:
-            await run.close()
+            keeper.cancel()
+            await asyncio.gather(keeper, run.close(), return_exceptions=True)
             self._store.release(run.lease)
         assert run.world is not None
         return result_of(self.game, self._store, self.sim, run.world, status, reason)
@@ -160,14 +163,18 @@ class _Run:
                     self._journal.flush()
             return ("stopped" if self.world.ended == "stopped" else "ended"), self.world.ended
 
+    async def keep_lease(self) -> None:
+        """Renew the lease while ticks last long. Once another owner has taken over, the next write says so."""
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            self.lease = self._store.renew(self.lease, LEASE_S)
+
     async def close(self) -> None:
         """End what is under way."""
         await self._asker.close()
 
     def _boundary(self, world: World, ticks: int | None, paused_for: str) -> tuple[Status, str] | None:
         """Between two ticks: why the run stands still, if it does."""
-        if self.lease.expires - self._around.clock() < LEASE_S / 2:
-            self.lease = self._store.renew(self.lease, LEASE_S)
         for control in self._store.controls(self._sim):
             if control.kind == "stop":
                 self._stop(world, control)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Paradigm = Literal["cooperate", "debate", "compete"]
@@ -70,7 +70,22 @@ class Message:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        return asdict(self)
+        # Written out, for `asdict` copies deeply and every message passes here.
+        return {
+            "id": self.id,
+            "tick": self.tick,
+            "sender": self.sender,
+            "recipients": list(self.recipients),
+            "blocks": [
+                {"kind": "text", "text": block.text}
+                if isinstance(block, TextBlock)
+                else {"kind": "data", "data": block.data}
+                for block in self.blocks
+            ],
+            "channel": self.channel,
+            "paradigm": self.paradigm,
+            "caused_by": list(self.caused_by),
+        }
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Message:

@@ -13,7 +13,7 @@ from steerline.simulation.scenario import State
 Status = Literal["ended", "paused", "waiting", "stopped"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A run, from its first tick to where it stands."""
 
@@ -33,6 +33,10 @@ class Result:
     """The scenario's numbers after each tick."""
     events: tuple[Event, ...]
     """The whole history."""
+
+    def __repr__(self) -> str:
+        # Short: asyncio spells out what a task gave back when it takes its signal handler off.
+        return f"Result({self.sim!r}, {self.status!r}, tick={self.tick}, events={len(self.events)})"
 
     @property
     def hash(self) -> str:
