@@ -137,7 +137,7 @@ class Gathered(OneByOne):
 class Ours:
     """The server as a backend of the client."""
 
-    limits = BackendLimits(max_batch=MOST, in_flight=2)
+    limits = BackendLimits(max_batch=MOST, in_flight=4)  # the server has a queue of its own
 
     def __init__(self, server: Server) -> None:
         self._server = server

@@ -49,6 +49,29 @@ def test_a_batch_starts_as_soon_as_everybody_waits() -> None:
     assert server.sizes == [3]
 
 
+def test_whoever_gathered_others_runs_again_when_the_last_has_ended() -> None:
+    server = Server()
+
+    async def gathers(me: Caller) -> None:
+        await me.gather([lambda c: c.ask(ask("first"))])
+        await asyncio.sleep(0.5)
+        await me.ask(ask("then"))
+
+    async def waits(me: Caller) -> None:
+        with me.away():
+            await asyncio.sleep(1.2)
+        await me.ask(ask("beside"))
+
+    async def main() -> None:
+        async with InferenceClient({"m": server}, LATE) as client:
+            with client.caller() as me:
+                await me.gather([gathers, waits])
+
+    run(main)
+    assert server.times == [0.0, 1.5]
+    assert server.sizes == [1, 2]
+
+
 def test_nobody_waits_for_a_caller_who_is_away() -> None:
     server = Server()
 
