@@ -15,6 +15,7 @@ BENCHMARKS = {
     "packing": "effective tokens per second with packing against padding",
     "simulation_turns": "agent turns per second through the client against the patterns of the field",
     "startup": "submission to first optimiser step against the deepspeed launcher",
+    "simulation_population": "a town of scripted inhabitants against Mesa; durability and memory",
 }
 
 

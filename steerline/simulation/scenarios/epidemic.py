@@ -37,6 +37,7 @@ from steerline.simulation.scenarios.epidemic_contacts import (
     ContactSpec,
     Ids,
     Mixing,
+    Places,
     contacts,
 )
 from steerline.simulation.scenarios.epidemic_theory import final_size, regular_final_size, waves
@@ -46,7 +47,6 @@ OBSERVER = "observer"
 FOR_EVER = -128
 """Immunity that does not end, in `course`."""
 
-Places = NDArray[np.intp]
 Course = NDArray[np.int8]
 """[N] A byte for each inhabitant: days of illness that are left (above 0), days of immunity that are left (below 0), or
 0. Where durations vary, the last day comes again until a draw ends it."""
@@ -120,8 +120,8 @@ class Epidemic(Scenario[EpidemicParams]):
             "course": course,
             "contacts": rng.integer(0, 2**63 - 1, "contacts"),  # key of the network
             "day": 0,
-            "ill": np.array([p.ill_at_start], np.int32),  # by day, at its beginning
-            "home": np.zeros(0, np.int32),  # by day
+            "ill": p.ill_at_start,
+            "days": np.zeros((0, 2), np.int32),  # by day, how many were ill in the morning and how many stayed at home
             "infections": p.ill_at_start,  # since the beginning
             "new": 0,  # infections of the last day
         }
@@ -131,7 +131,7 @@ class Epidemic(Scenario[EpidemicParams]):
 
     def observe(self, state: State, agent: str) -> Observation:
         course = int(state["course"][state["agents"][agent]])
-        ill, town = int(state["ill"][-1]), self.params.inhabitants
+        ill, town = state["ill"], self.params.inhabitants
         text = (
             f"Day {state['day'] + 1}. {ill} of the {town} people in your town are ill ({100 * ill / town:.1f} %)."
             " Do you go out today or stay at home?"
@@ -145,8 +145,8 @@ class Epidemic(Scenario[EpidemicParams]):
         out = self._out(state, actions, rng)
         ill, immune = np.flatnonzero(course > 0), np.flatnonzero(course < 0) if p.immunity_days else _NOBODY
         infected = self._infected(state, ill[out[ill]], out, draws)
-        recovered = self._ending(ill[course[ill] == 1], p.illness_days, draws)
-        waned = self._ending(immune[course[immune] == -1], p.immunity_days or 1, draws)
+        recovered = self._ending(ill, course, p.illness_days, draws)
+        waned = self._ending(immune, course, p.immunity_days or 1, draws)
         course = course.copy()
         if p.durations == "fixed":
             course[ill] -= 1
@@ -159,8 +159,8 @@ class Epidemic(Scenario[EpidemicParams]):
             **state,
             "course": course,
             "day": state["day"] + 1,
-            "ill": np.append(state["ill"], np.int32(len(ill) + len(infected) - len(recovered))),
-            "home": np.append(state["home"], np.int32(home)),
+            "ill": len(ill) + len(infected) - len(recovered),
+            "days": np.concatenate((state["days"], np.array([[len(ill), home]], np.int32))),
             "infections": state["infections"] + len(infected),
             "new": len(infected),
         }
@@ -168,18 +168,18 @@ class Epidemic(Scenario[EpidemicParams]):
         return Resolution(new, [delta], self._feedback(state, new, out), self._talk(state, out))
 
     def done(self, state: State) -> bool:
-        return state["day"] >= self.params.days or int(state["ill"][-1]) == 0
+        return bool(state["day"] >= self.params.days or state["ill"] == 0)
 
     def metrics(self, state: State) -> Mapping[str, float]:
-        town, ill = self.params.inhabitants, int(state["ill"][-1])
+        town, ill, (before, home) = self.params.inhabitants, state["ill"], state["days"][-1].tolist()
         ever = int(np.count_nonzero(state["course"]))
         return {
             "susceptible": (town - ever) / town,
             "ill": ill / town,
             "immune": (ever - ill) / town,
             "infections": state["infections"] / town,
-            "home": int(state["home"][-1]) / town,
-            "reproduction": state["new"] / int(state["ill"][-2]) * self.params.illness_days,
+            "home": home / town,
+            "reproduction": state["new"] / before * self.params.illness_days,
         }
 
     def rules(self) -> str:
@@ -192,32 +192,34 @@ class Epidemic(Scenario[EpidemicParams]):
         )
 
     def outcome(self, state: State) -> Mapping[str, Any]:
-        town, ill, home = self.params.inhabitants, state["ill"], state["home"]
-        answered = len(home) > 1 and np.ptp(home) > 0 and np.ptp(ill[:-1]) > 0
+        town, (ill, home) = self.params.inhabitants, state["days"].T.tolist()
+        answered = len(set(ill)) > 1 and len(set(home)) > 1
+        curve = [*ill, state["ill"]]
         return {
             **self.metrics(state),
-            "peak": int(ill.max()) / town,
-            "peak_day": int(ill.argmax()),
-            "waves": waves(ill.tolist(), floor=max(2, town // 1000)),
+            "peak": max(curve) / town,
+            "peak_day": curve.index(max(curve)),
+            "waves": waves(curve, floor=max(2, town // 1000)),
             "days": state["day"],
-            "isolation_follows_illness": correlation(home.tolist(), ill[:-1].tolist()) if answered else 0.0,
+            "isolation_follows_illness": correlation(home, ill) if answered else 0.0,
         }
 
     def _length(self, days: float) -> int:
         """What `course` holds when an illness or an immunity begins."""
         return int(days) if self.params.durations == "fixed" else 1
 
-    def _ending(self, last: Places, days: float, draws: np.random.Generator) -> Ids:
-        """For whom the last day is the end."""
-        ends = last if self.params.durations == "fixed" else last[draws.random(len(last)) < 1 / days]
-        return ends.astype(np.int32)
+    def _ending(self, those: Places, course: Course, days: float, draws: np.random.Generator) -> Ids:
+        """Who of those that are ill, or immune, is so for the last day."""
+        fixed = self.params.durations == "fixed"
+        ends = np.abs(course[those]) == 1 if fixed else draws.random(len(those)) < 1 / days
+        return those[ends].astype(np.int32)
 
     def _out(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> NDArray[np.bool_]:
         """Who goes out [N]: agents as they decided, the crowd by its settings."""
         p = self.params
         out = np.ones(p.inhabitants, np.bool_)
         if p.fear:
-            home = -math.expm1(-p.fear * int(state["ill"][-1]) / p.inhabitants)
+            home = -math.expm1(-p.fear * state["ill"] / p.inhabitants)
             out = rng.generator("fear").random(p.inhabitants) >= home
         if p.ill_stay:
             sick = np.flatnonzero(state["course"] > 0)
@@ -229,16 +231,16 @@ class Epidemic(Scenario[EpidemicParams]):
     def _infected(self, state: State, spreading: Places, out: NDArray[np.bool_], draws: np.random.Generator) -> Ids:
         """Who falls ill today, in order: by the ill who go out."""
         contact, town = self.params.contact, self.params.inhabitants
-        course: Course = state["course"]
+        at_risk: NDArray[np.bool_] = (state["course"] == 0) & out
         if isinstance(contact, Mixing):
-            at_risk = np.flatnonzero((course == 0) & out).astype(np.int32)
-            chance = -math.expm1(-contact.r0 / self.params.illness_days * len(spreading) / town)
             # All are alike: how many fall ill, and then which, are two draws instead of one for everybody.
-            count = draws.binomial(len(at_risk), chance)
-            return np.sort(draws.choice(at_risk, count, replace=False, shuffle=False))
-        met = contacts(contact, town, state["contacts"]).of(spreading.astype(np.int32))
-        met = met[(course[met] == 0) & out[met]]
-        return np.unique(met[draws.random(len(met)) < contact.chance])
+            those = np.flatnonzero(at_risk).astype(np.int32)
+            chance = -math.expm1(-contact.r0 / self.params.illness_days * len(spreading) / town)
+            count = draws.binomial(len(those), chance)
+            return np.sort(draws.choice(those, count, replace=False, shuffle=False))
+        met = np.zeros(town, np.bool_)
+        met[contacts(contact, town, state["contacts"]).drawn(spreading, contact.chance, draws)] = True
+        return np.flatnonzero(met & at_risk).astype(np.int32)
 
     def _feedback(self, before: State, after: State, out: NDArray[np.bool_]) -> list[Feedback]:
         told = []

@@ -17,6 +17,8 @@ from steerline.config.base import Spec
 
 Ids = NDArray[np.int32]
 """Numbers of people."""
+Places = NDArray[np.intp]
+"""The same, as places in arrays."""
 Links = NDArray[np.int64]
 """[E, 2]: the two ends of each link."""
 
@@ -74,14 +76,18 @@ class Contacts:
     others: Ids
     """[2 E]; each link stands in both rows."""
 
-    def of(self, people: Ids) -> Ids:
-        """The neighbours of all these people one after another, as often as they are met."""
+    def drawn(self, people: Places, chance: float, draws: np.random.Generator) -> Ids:
+        """A share of the neighbours of all these people: each link from one of them is drawn with this chance.
+
+        How many are drawn, and then which, are two draws instead of one for every link.
+        """
         starts = self.starts[people]
         sizes = self.starts[people + 1] - starts
         ends = np.cumsum(sizes)
         total = int(ends[-1]) if len(ends) else 0
-        places = np.arange(total) + np.repeat(starts - (ends - sizes), sizes)
-        others: Ids = self.others[places]
+        picked = draws.choice(total, draws.binomial(total, chance), replace=False, shuffle=False)
+        # The n-th link of all is the (n - links of those before) one in its person's row.
+        others: Ids = self.others[picked + np.repeat(starts - (ends - sizes), sizes)[picked]]
         return others
 
 

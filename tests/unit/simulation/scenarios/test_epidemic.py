@@ -53,7 +53,9 @@ def test_links_hold_both_ways_once_and_to_others(network: RegularContacts) -> No
     rows = [town.others[town.starts[i] : town.starts[i + 1]].tolist() for i in range(500)]
     assert all(len(row) == len(set(row)) and i not in row for i, row in enumerate(rows))
     assert all(i in rows[other] for i, row in enumerate(rows) for other in row)
-    assert town.of(np.array([3, 9, 3], np.int32)).tolist() == rows[3] + rows[9] + rows[3]
+    generator = np.random.Generator(np.random.Philox(0))
+    assert sorted(town.drawn(np.array([3, 9]), 1.0, generator).tolist()) == sorted(rows[3] + rows[9])
+    assert town.drawn(np.array([], np.intp), 1.0, generator).tolist() == []
 
 
 def test_networks_have_the_degrees_that_they_promise() -> None:
