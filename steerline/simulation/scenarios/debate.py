@@ -152,8 +152,9 @@ class Debate(Scenario[DebateParams]):
             "cooperative": "Use what is right in what the others say, so that all of you find the answer.",
         }
         return (
-            "You and others solve a sum. Multiplication comes before addition: first b * c, then add a. For example"
-            f" 2 + 3 * 4 = 2 + 12 = 14. {manner[self.params.paradigm]} Keep your reasoning short."
+            "You and others solve a sum. Multiplication comes before addition: first b * c, then add a."
+            f" {manner[self.params.paradigm]} Keep your reasoning short. Answer 2 + 3 * 4 = ? in this form:\n"
+            f"3 * 4 = 12\n2 + 12 = 14\n{answer(14)}"
         )
 
     def outcome(self, state: State) -> Mapping[str, Any]:
