@@ -30,9 +30,9 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w]|\.\d
 def parse(text: str, spec: ActionSpec) -> Parsed:
     """Read a text.
 
-    Choices and numbers stand in a line `ANSWER: x`; the last such line counts. Without one, a text that names exactly
-    one legal value is read as that value (repaired); anything else takes the default (defaulted). Lines that quote
-    others (`> ...`) are never read.
+    Choices and numbers stand in a line `ANSWER: x`; the last such line counts. Without one, a text that names one
+    value, and that a legal one, is read as that value (repaired); anything else takes the default (defaulted). Lines
+    that quote others (`> ...`) are never read.
 
     Returns:
         the payload, how it was read, and why where it was not read as asked for.
@@ -44,7 +44,7 @@ def parse(text: str, spec: ActionSpec) -> Parsed:
         case Structured():
             return _structured(own, spec)
         case Choice():
-            return _valued(own, lambda part: _options(part, spec), spec.default)
+            return _valued(own, lambda part: _options(part, spec), spec.default, numeric=False)
         case Integer():
             return _valued(own, lambda part: _integers(part, spec), spec.default)
         case Number():
@@ -64,7 +64,7 @@ def _free_text(text: str, spec: FreeText) -> Parsed:
     return Parsed(text)
 
 
-def _valued(text: str, values: Callable[[str], list[Any]], default: Any) -> Parsed:
+def _valued(text: str, values: Callable[[str], list[Any]], default: Any, *, numeric: bool = True) -> Parsed:
     answers = _ANSWER.findall(text)
     if answers:
         found = values(answers[-1])
@@ -74,10 +74,12 @@ def _valued(text: str, values: Callable[[str], list[Any]], default: Any) -> Pars
         return Parsed(default, "defaulted", f"the answer {answers[-1][:80]!r} is not legal")
     found = values(text)
     distinct = list(dict.fromkeys(found))
-    if len(distinct) == 1:
+    # A number beside it, legal or not, leaves open which one was meant.
+    others = numeric and len({float(number) for number in _NUMBER.findall(text)}) > 1
+    if len(distinct) == 1 and not others:
         return Parsed(distinct[0], "repaired", "no line `ANSWER:`; the only legal value counts")
-    what = "names no legal value" if not found else "names several legal values"
-    return Parsed(default, "defaulted", f"no line `ANSWER:`, and the text {what}")
+    what = "no legal value" if not found else "several legal values" if len(distinct) > 1 else "other numbers too"
+    return Parsed(default, "defaulted", f"no line `ANSWER:`, and the text names {what}")
 
 
 def _options(text: str, spec: Choice) -> list[str]:

@@ -57,6 +57,7 @@ def test_a_text_with_one_possible_meaning_is_repaired_with_a_reason(text: str, s
         ("ANSWER: 7.5", POINTS),
         ("ANSWER: 3 or 4", POINTS),
         ("3 or 4", POINTS),
+        ("You put 40 points into the pot and keep 10", POINTS),
         ("stay or go", MOVE),
         ("ANSWER: nan", SHARE),
         ("ANSWER: 1e999", SHARE),
