@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from steerline.analysis.inforidge.residual_profiles import Effect, ResidualProfiles
 from steerline.analysis.infosteer import style
@@ -60,6 +61,7 @@ def _profile(axes: Axes, profiles: ResidualProfiles, part: int) -> None:
             linewidth=1.6,
             label=f"fitted on {split}",
         )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer")
     axes.set_ylabel("beta")
     axes.legend(frameon=False, fontsize=8.5)
@@ -74,6 +76,7 @@ def _difference(axes: Axes, profiles: ResidualProfiles, part: int) -> None:
     axes.axhline(0, color=style.REFERENCE, linewidth=1.0, linestyle="--")
     axes.errorbar(profiles.layers, means, reach, color=style.INK, marker="o", markersize=4, linewidth=1.2, capsize=2)
     style.title(axes, f"{profiles.splits[-1]} minus {profiles.splits[0]} (95 % t interval over seeds)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer")
     axes.set_ylabel("difference of beta")
     style.tidy(axes)
