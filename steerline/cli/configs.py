@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from steerline.config.kinds import JobSpec
     from steerline.config.load import Loaded
     from steerline.config.residual_fit import ResidualFitSpec
+    from steerline.config.simulate import SimulateSpec
     from steerline.config.sweep import BaseSpec, SweepSpec
 
 
@@ -134,10 +136,13 @@ def _summary(loaded: Loaded[JobSpec], judged_against: str) -> list[tuple[str, st
     ]
 
 
-def _work_summary(spec: BaseSpec) -> list[tuple[str, str]]:
+def _work_summary(spec: BaseSpec | SimulateSpec) -> list[tuple[str, str]]:
     from steerline.config.evaluate import EvaluateSpec
     from steerline.config.residual_fit import ResidualFitSpec
+    from steerline.config.simulate import SimulateSpec
 
+    if isinstance(spec, SimulateSpec):
+        return _simulations_summary(spec)
     if isinstance(spec, ResidualFitSpec):
         return _fit_summary(spec)
     if isinstance(spec, EvaluateSpec):
@@ -153,6 +158,11 @@ def _training_summary(spec: FinetuneSpec) -> list[tuple[str, str]]:
 
 def _points(spec: EvaluateSpec) -> str:
     return ", ".join(["the plain model", *spec.points])
+
+
+def _simulations_summary(spec: SimulateSpec) -> list[tuple[str, str]]:
+    count = math.prod(len(values) for values in spec.grid.values()) * max(1, len(spec.seeds))
+    return [("scenario", spec.simulation.scenario), ("simulations", str(count))]
 
 
 def _fit_summary(spec: ResidualFitSpec) -> list[tuple[str, str]]:

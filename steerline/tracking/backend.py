@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Unavailable(Exception):  # noqa: N818 - a state of the server, not a user's error
@@ -51,6 +51,32 @@ class ModelOutput:
     """Files to upload, each with the folder it goes to."""
 
 
+@dataclass(frozen=True)
+class TraceSpan:
+    """A stretch of time in a trace. Inputs, outputs and attributes are plain data."""
+
+    name: str
+    kind: str
+    """MLflow's type of span: CHAIN, AGENT, LLM, ..."""
+    start_ns: int
+    end_ns: int
+    parent: int | None = None
+    """Place of the span around it in the trace's list; none for the first."""
+    inputs: Any = None
+    outputs: Any = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What happened in an episode. Its name within the run is its identity on the server."""
+
+    name: str
+    spans: tuple[TraceSpan, ...]
+    """The first is the whole."""
+    ok: bool = True
+
+
 class Backend(Protocol):
     """Writes to one run. Every method may be repeated with the same arguments without changing the outcome.
 
@@ -77,6 +103,9 @@ class Backend(Protocol):
 
     def log_model(self, model: ModelOutput) -> None:
         """Link a model to the run as an output; found again by its name."""
+
+    def log_trace(self, trace: Trace) -> None:
+        """Store a trace beside the run, replacing one of the same name."""
 
     def set_status(self, status: str) -> None:
         """Set the run's status: RUNNING, FINISHED, FAILED or KILLED."""

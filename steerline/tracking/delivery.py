@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from steerline.tracking.backend import Backend, DatasetInput, MetricPoint, ModelOutput, Refused, Unavailable
+from steerline.tracking.backend import (
+    Backend,
+    DatasetInput,
+    MetricPoint,
+    ModelOutput,
+    Refused,
+    Trace,
+    TraceSpan,
+    Unavailable,
+)
 from steerline.tracking.journal import Journal, Record
 
 logger = logging.getLogger(__name__)
@@ -148,6 +158,10 @@ class Deliverer:
                 fields = dict(_mapping(record, "model"))
                 files = tuple((Path(path), folder) for path, folder in fields.pop("files"))
                 self._backend.log_model(ModelOutput(**fields, files=files))
+            case "trace":
+                fields = json.loads(self._journal.file(str(body["file"])).read_bytes())
+                spans = tuple(TraceSpan(**span) for span in fields.pop("spans"))
+                self._backend.log_trace(Trace(**fields, spans=spans))
             case "status":
                 self._backend.set_status(str(body["status"]))
             case other:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steerline.tracking.backend import DatasetInput, MetricPoint, ModelOutput, Unavailable
+from steerline.tracking.backend import DatasetInput, MetricPoint, ModelOutput, Trace, Unavailable
 from steerline.tracking.connection import connect, sort_out
 from steerline.tracking.references import RunRef
 
@@ -143,6 +143,13 @@ class MlflowBackend:
         linked = {output.model_id for output in outputs.model_outputs} if outputs is not None else set()
         if model_id not in linked:
             self._client.log_outputs(self._run.run_id, [LoggedModelOutput(model_id, step)])
+
+    def log_trace(self, trace: Trace) -> None:
+        """Store a trace. Its ids are hashes of the run's id and its name, so that sending it twice gives one."""
+        with _sorted_errors():
+            from steerline.tracking.mlflow_trace import send
+
+            send(self._run, trace)
 
     def set_status(self, status: str) -> None:
         """Set the run's status; a final one also sets the run's end."""

@@ -13,12 +13,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from steerline.errors import TrackingError
-from steerline.tracking.backend import Backend
+from steerline.tracking.backend import Backend, Trace
 from steerline.tracking.delivery import Deliverer
 from steerline.tracking.delivery_thread import DeliveryThread
 from steerline.tracking.journal import Journal
@@ -168,13 +169,24 @@ class Recorder:
         self._keep(content, path.name, "" if str(path.parent) == "." else str(path.parent))
 
     def _keep(self, content: Path | bytes, name: str, folder: str) -> None:
+        stored = self._keep_file(content, name)
+        if stored is not None:
+            self._append("artifact", {"file": stored, "folder": folder})
+
+    def _keep_file(self, content: Path | bytes, name: str) -> str | None:
         try:
-            stored = self._journal.keep_file(content, name)
+            return self._journal.keep_file(content, name)
         except OSError as error:
             # A full disk under the spool costs the artefact, never the run.
             logger.warning("tracking: %s is not recorded, the spool cannot keep it (%s)", name, error)
-            return
-        self._append("artifact", {"file": stored, "folder": folder})
+            return None
+
+    def trace(self, trace: Trace) -> None:
+        """Record what happened in an episode, span by span; recording one of the same name again replaces it."""
+        content = json.dumps(self._redactor.tree(asdict(trace))).encode()
+        stored = self._keep_file(content, f"{trace.name}.json")
+        if stored is not None:
+            self._append("trace", {"file": stored})
 
     # What the run read and wrote
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from steerline.config.model import HubModel, LocalModel, PackagedModel, RandomModel, RunModel
+from steerline.config.model import HubModel, LocalModel, ModelSpec, PackagedModel, RandomModel, RunModel
 from steerline.errors import ModelError
 from steerline.models.run_export import run_export
 from steerline.orchestration.preflight.core import Finding, ModelScene, Scene, failure, warning
@@ -19,7 +19,12 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 def source(scene: ModelScene) -> Iterator[Finding]:
     """The model's files."""
-    match scene.spec.model.source:
+    yield from missing(scene.spec.model)
+
+
+def missing(model: ModelSpec) -> Iterator[Finding]:
+    """What is missing of a model; paths are as if the spec were the job's `model`."""
+    match model.source:
         case LocalModel(path=path):
             yield from _local(Path(path).expanduser())
         case RunModel() as run:

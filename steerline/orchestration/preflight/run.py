@@ -9,6 +9,7 @@ from typing import Any
 from steerline.config.evaluate import EvaluateSpec
 from steerline.config.kinds import JobSpec
 from steerline.config.residual_fit import ResidualFitSpec
+from steerline.config.simulate import SimulateSpec
 from steerline.config.sweep import BaseSpec, SweepSpec
 from steerline.orchestration.preflight import (
     checks_cluster,
@@ -23,6 +24,7 @@ from steerline.orchestration.preflight.core import Check, Finding, Report, Scene
 from steerline.orchestration.preflight.evaluate import EVALUATE_CHECKS, EvaluateScene
 from steerline.orchestration.preflight.residual_fit import RESIDUAL_FIT_CHECKS, ResidualFitScene
 from steerline.orchestration.preflight.resources import ClusterResources
+from steerline.orchestration.preflight.simulate import SIMULATE_CHECKS, SimulateScene
 from steerline.orchestration.preflight.sweep import SweepScene, sweep_findings
 
 CHECKS: tuple[Check, ...] = (
@@ -90,11 +92,16 @@ def preflight(
 
 
 def _scene(
-    spec: BaseSpec, cluster: ClusterResources | None, provenance: Mapping[str, str], environment: Mapping[str, str]
+    spec: BaseSpec | SimulateSpec,
+    cluster: ClusterResources | None,
+    provenance: Mapping[str, str],
+    environment: Mapping[str, str],
 ) -> tuple[Any, tuple[Check, ...]]:
     """What the checks of a kind of job look at, and these checks."""
     if isinstance(spec, ResidualFitSpec):
         return ResidualFitScene(spec, cluster, provenance, environment), RESIDUAL_FIT_CHECKS
     if isinstance(spec, EvaluateSpec):
         return EvaluateScene(spec, cluster, provenance, environment), EVALUATE_CHECKS
+    if isinstance(spec, SimulateSpec):
+        return SimulateScene(spec, cluster, provenance, environment), SIMULATE_CHECKS
     return Scene(spec, cluster, provenance, environment), CHECKS

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from steerline.tracking.backend import DatasetInput, MetricPoint, ModelOutput, Refused, Unavailable
+from steerline.tracking.backend import DatasetInput, MetricPoint, ModelOutput, Refused, Trace, Unavailable
 from steerline.tracking.references import RunRef
 
 RUN = RunRef("http://127.0.0.1:5000", "1", "0123456789abcdef0123456789abcdef")
@@ -22,6 +22,7 @@ class FakeBackend:
         self.files: dict[str, bytes] = {}
         self.datasets: list[DatasetInput] = []
         self.models: dict[str, ModelOutput] = {}
+        self.traces: dict[str, Trace] = {}
         self.statuses: list[str] = []
         self.calls: list[str] = []
         self.away = False
@@ -79,6 +80,10 @@ class FakeBackend:
     def log_model(self, model: ModelOutput) -> None:
         self._enter("model", model)
         self.models[model.name] = model
+
+    def log_trace(self, trace: Trace) -> None:
+        self._enter("trace", trace)
+        self.traces[trace.name] = trace
 
     def set_status(self, status: str) -> None:
         self._enter("status", status)

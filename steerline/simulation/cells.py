@@ -1,0 +1,61 @@
+"""The simulations of a job: every combination of its grid with every seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from steerline.config.load import changed
+from steerline.config.simulate import SimulateSpec
+from steerline.config.simulation import SimulationSpec
+from steerline.config.sweep_points import short_names
+from steerline.simulation.game import Game
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One simulation of a job.
+
+    Args:
+        name: its own in the job's folder and in its store; made of what decides its course.
+        values: dotted path of the grid to the value it has here.
+        spec: the simulation, with its seed.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    spec: SimulationSpec
+
+    @property
+    def point(self) -> str:
+        """The combination, for people; empty where there is no grid."""
+        names = short_names(list(self.values))
+        return " ".join(f"{names[path]}={_shown(value)}" for path, value in self.values.items())
+
+    @property
+    def label(self) -> str:
+        """The simulation, for people."""
+        return f"{self.point} seed={self.spec.seed}".strip()
+
+
+def cells(job: SimulateSpec) -> list[Cell]:
+    """Every simulation of a job, its first seeds first, so that a job that is cut short has compared all points.
+
+    Raises:
+        ConfigError: a combination is no valid spec.
+        SimulationError: it names a scenario, topology or setting that does not exist.
+    """
+    found = []
+    for seed in job.seeds or (job.simulation.seed,):
+        for values in product(*job.grid.values()):
+            point = dict(zip(job.grid, values, strict=True))
+            spec = changed(job.simulation, {**point, "seed": seed}, f"the simulation {point or job.name}, seed {seed}")
+            found.append(Cell(f"{spec.scenario.rpartition(':')[2]}-{Game.of(spec).fingerprint[:12]}", point, spec))
+    return found
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,152 @@
+"""The measures of one run. Names follow the works that `multi-agent efficiency` is judged by, where these have names.
+
+Notation: per call c, prompt tokens p_c, completion tokens o_c, cached prompt tokens k_c, seconds s_c. A measure that a
+run gives no ground for (no calls, no messages, nobody right or wrong) is left out, never 0.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import fmean
+from typing import Any
+
+from steerline.simulation.efficiency.overlap import repeated_share, similarity
+from steerline.simulation.event import Event
+from steerline.simulation.result import Result
+from steerline.simulation.store.base import Call
+
+_TURNS = ("action.taken", "action.invalid")
+_MILLION = 1e6
+
+
+def efficiency(result: Result, calls: Sequence[Call]) -> dict[str, float]:
+    """All measures of a run.
+
+    Args:
+        result: the run.
+        calls: its journal.
+
+    Returns:
+        Always: turns, messages. With turns: message_density (messages a turn), invalid_share (answers that could not be
+        read). With texts: redundancy (mean likeness within a round), distinct_share = 1 - redundancy.
+
+        With model calls: calls, prompt_tokens, completion_tokens, cached_tokens, prefix_hit = sum k / sum p,
+        model_seconds = sum s, critical_path_s = sum over ticks of max s, parallel_speed = their ratio, cost and
+        cost_uncached by the models' prices, communication_tax (share of prompt word runs that stood in an earlier
+        prompt or answer), coordination_overhead = calls - 1, against one agent that answers once.
+
+        With a right answer: correct, alone_correct (share right in the first round), error_amplification = P(run wrong)
+        / P(one agent wrong), error_adoption (share of agents who were right among others who were not, and became
+        wrong), cost_per_success where there is a cost and success.
+    """
+    turns = [event for event in result.events if event.kind in _TURNS]
+    sent = sum(1 for _ in result.of_kind("msg.sent"))
+    found: dict[str, float] = {"turns": float(len(turns)), "messages": float(sent)}
+    if turns:
+        found["message_density"] = sent / len(turns)
+        found["invalid_share"] = sum(event.kind == "action.invalid" for event in turns) / len(turns)
+    found |= _redundancy(turns) | _of_calls(result, calls) | _of_success(result, turns)
+    if found.get("cost") and found.get("correct"):
+        found["cost_per_success"] = found["cost"] / found["correct"]
+    return found
+
+
+def tokens(calls: Sequence[Call]) -> int:
+    """Prompt and completion tokens of all calls: what a baseline of equal cost may spend."""
+    return sum(_used(call, "prompt_tokens") + _used(call, "completion_tokens") for call in calls)
+
+
+def _of_calls(result: Result, calls: Sequence[Call]) -> dict[str, float]:
+    if not calls:
+        return {}
+    prompt, completion, cached = (
+        sum(_used(call, name) for call in calls) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")
+    )
+    seconds = sum(float(call.result["seconds"]) for call in calls)
+    longest: defaultdict[int, float] = defaultdict(float)
+    for call in calls:
+        longest[call.tick] = max(longest[call.tick], float(call.result["seconds"]))
+    path = sum(longest.values())
+    said = [text for call in calls for text in (*_prompts(call), str(call.result["text"]))]
+    found = {
+        "calls": float(len(calls)),
+        "prompt_tokens": float(prompt),
+        "completion_tokens": float(completion),
+        "cached_tokens": float(cached),
+        "model_seconds": seconds,
+        "critical_path_s": path,
+        "coordination_overhead": float(len(calls) - 1),
+        "communication_tax": repeated_share(said),
+        **_cost(result, calls),
+    }
+    if prompt:
+        found["prefix_hit"] = cached / prompt
+    if path > 0:
+        found["parallel_speed"] = seconds / path
+    return found
+
+
+def _cost(result: Result, calls: Sequence[Call]) -> dict[str, float]:
+    """Cost by the models' prices, and what it is where cached prompt tokens are free."""
+    prices = result.spec.models
+    if not any(model.prompt_price or model.completion_price for model in prices.values()):
+        return {}
+    total = saved = 0.0
+    for call in calls:
+        model = prices[call.request["model"]]
+        total += model.prompt_price * _used(call, "prompt_tokens")
+        total += model.completion_price * _used(call, "completion_tokens")
+        saved += model.prompt_price * _used(call, "cached_tokens")
+    return {"cost": total / _MILLION, "cost_uncached": (total - saved) / _MILLION}
+
+
+def _redundancy(turns: Sequence[Event]) -> dict[str, float]:
+    rounds: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
+    for event in turns:
+        if event.payload["text"]:
+            rounds[event.tick, event.payload["round"]].append(event.payload["text"])
+    likeness = [value for texts in rounds.values() if (value := similarity(texts)) is not None]
+    return {"redundancy": fmean(likeness), "distinct_share": 1 - fmean(likeness)} if likeness else {}
+
+
+def _of_success(result: Result, turns: Sequence[Event]) -> dict[str, float]:
+    """How right the run is, and whether errors spread: the scenario gives `correct` and the `reference`."""
+    outcome = result.outcome
+    if not isinstance(outcome.get("correct"), bool):
+        return {}
+    found = {"correct": float(outcome["correct"])}
+    if "reference" not in outcome:
+        return found
+    right = str(outcome["reference"])
+    answers: defaultdict[tuple[int, int], dict[str, bool]] = defaultdict(dict)
+    for event in turns:
+        answers[event.tick, event.payload["round"]][str(event.agent)] = str(event.payload["payload"]) == right
+    rounds = [answers[place] for place in sorted(answers)]
+    exposed = adopted = 0
+    for before, after in pairwise(rounds):
+        if all(before.values()):
+            continue
+        for agent, was_right in before.items():
+            if was_right and agent in after:
+                exposed += 1
+                adopted += not after[agent]
+    first = fmean(rounds[0].values()) if rounds and rounds[0] else None
+    if first is not None:
+        found["alone_correct"] = first
+        # P(run wrong) / P(one agent wrong): below 1 the others mend errors, above 1 they amplify them.
+        if first < 1:
+            found["error_amplification"] = (1 - found["correct"]) / (1 - first)
+    if exposed:
+        found["error_adoption"] = adopted / exposed
+    return found
+
+
+def _used(call: Call, name: str) -> int:
+    usage: dict[str, Any] = call.result["usage"]
+    return int(usage[name])
+
+
+def _prompts(call: Call) -> list[str]:
+    return [str(message["content"]) for message in call.request["messages"]]

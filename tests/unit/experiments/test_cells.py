@@ -1,0 +1,48 @@
+"""The simulations of a job."""
+
+from __future__ import annotations
+
+import pytest
+
+from steerline.config.simulate import SimulateSpec
+from steerline.errors import ConfigError, SimulationError
+from steerline.simulation.cells import cells
+from tests.unit.experiments.jobs import games
+
+
+def test_every_combination_is_played_with_every_seed_and_seeds_are_paired() -> None:
+    found = cells(games(grid={"params.rounds": (1, 2), "params.punishment": (False, True)}, seeds=(4, 5)))
+    assert len(found) == 8
+    assert len({cell.name for cell in found}) == 8
+    assert {cell.spec.seed for cell in found[:4]} == {4}
+    assert found[1].label == "rounds=1 punishment=true seed=4"
+    assert found[1].spec.params["rounds"] == 1
+    assert found[1].spec.params["punishment"] is True
+
+
+def test_a_job_without_grid_and_seeds_is_its_simulation() -> None:
+    (cell,) = cells(games())
+    assert cell.spec == games().simulation
+    assert cell.label == "seed=0"
+
+
+def test_a_name_says_what_decides_the_course_and_nothing_else() -> None:
+    (cell,) = cells(games())
+    (renamed,) = cells(games().model_copy(update={"name": "other", "together": 3}))
+    (longer,) = cells(games(grid={"params.rounds": (4,)}))
+    assert cell.name == renamed.name != longer.name
+
+
+def test_a_combination_that_is_no_simulation_is_refused_with_its_path() -> None:
+    with pytest.raises(ConfigError, match="max_ticks"):
+        cells(games(grid={"max_ticks": (0,)}))
+    with pytest.raises(SimulationError, match="public_goods does not take these settings"):
+        cells(games(grid={"params.rounds": (0,)}))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"seeds": (1, 1)}, {"grid": {"seed": (1, 2)}}, {"grid": {"max_ticks": ()}}], ids=str
+)
+def test_a_grid_that_says_nothing_or_the_same_twice_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        SimulateSpec.model_validate(games().model_dump() | fields)

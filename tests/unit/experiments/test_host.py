@@ -1,0 +1,95 @@
+"""Many simulations in one process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from steerline.config.simulation_running import BudgetSpec
+from steerline.experiments.host import play_all
+from steerline.experiments.played import FILES, Played
+from steerline.simulation.bundle import read_bundle
+from steerline.simulation.cells import Cell, cells
+from steerline.simulation.runner import run
+from tests.unit.experiments.jobs import debates, games
+
+SEEDS = (0, 1, 2)
+
+
+def _play(found: list[Cell], folder: Path) -> tuple[list[Played], list[str]]:
+    said: list[str] = []
+    return play_all(found, folder, 2, said.append), said
+
+
+def test_simulations_played_together_are_those_played_alone(tmp_path: Path) -> None:
+    found = cells(games(seeds=SEEDS))
+    played, said = _play(found, tmp_path)
+    assert [one.hash for one in played] == [run(cell.spec, sim=cell.name).hash for cell in found]
+    assert len(said) == 3
+    assert all("ended after 3 ticks" in line for line in said)
+
+
+def test_each_leaves_a_bundle_a_transcript_and_its_numbers(tmp_path: Path) -> None:
+    (cell,) = cells(debates())
+    ((played,), _) = _play([cell], tmp_path)
+    folder = tmp_path / cell.name
+    assert {path.name for path in folder.iterdir()} >= {*FILES, "played.json", "simulation.sqlite"}
+    assert read_bundle(folder).events[-1].hash == played.hash
+    first = json.loads((folder / "transcript.jsonl").read_text().splitlines()[0])
+    assert first["question"].endswith("= ?")
+    assert first["agent"] == "agent-1"
+    assert played.efficiency["messages"] == 3
+    assert played.outcome["rounds"] == 1
+    assert Played.load(folder) == played
+
+
+def test_what_has_ended_is_not_played_again(tmp_path: Path) -> None:
+    found = cells(games(seeds=SEEDS))
+    first, _ = _play(found[:2], tmp_path)
+    again, said = _play(found, tmp_path)
+    assert again[:2] == first
+    assert len(said) == 1
+
+
+def test_a_paused_simulation_goes_on_when_its_budget_is_raised(tmp_path: Path) -> None:
+    (cell,) = cells(games())
+    tight = Cell(cell.name, {}, cell.spec.model_copy(update={"budgets": BudgetSpec(max_seconds=1e-9)}))
+    ((paused,), said) = _play([tight], tmp_path)
+    assert paused.state == "paused"
+    assert "max_seconds" in said[0]
+    ((ended,), _) = _play([cell], tmp_path)
+    assert ended.state == "ended"
+    assert ended.hash == run(cell.spec, sim=cell.name).hash
+
+
+def test_a_simulation_that_fails_says_why_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    good, bad = cells(games(seeds=(0, 1)))
+    alone = bad.spec.model_copy(update={"agents": bad.spec.agents[:1]})
+    (ended, failed), _ = _play([good, Cell("bad", {}, alone)], tmp_path)
+    assert ended.state == "ended"
+    assert failed.state == "failed"
+    assert "needs others" in failed.reason
+
+
+def test_a_lease_that_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
+    from steerline.simulation.store.sqlite import SqliteStore
+
+    (cell,) = cells(games())
+    folder = tmp_path / cell.name
+    folder.mkdir()
+    dead = SqliteStore(folder / "simulation.sqlite")
+    run(cell.spec, store=dead, sim=cell.name, ticks=1)
+    dead.acquire(cell.name, "a dead process", 1000.0)
+    dead.close()
+    ((ended,), _) = _play([cell], tmp_path)
+    assert ended.state == "ended"
+    assert ended.hash == run(cell.spec, sim=cell.name).hash
+
+
+@pytest.mark.parametrize("together", [1, 8])
+def test_how_many_are_played_at_once_changes_nothing(tmp_path: Path, together: int) -> None:
+    found = cells(debates(seeds=SEEDS))
+    played = play_all(found, tmp_path, together, lambda _: None)
+    assert [one.hash for one in played] == [run(cell.spec, sim=cell.name).hash for cell in found]
