@@ -17,4 +17,5 @@ def gini(values: Sequence[float] | npt.NDArray[np.float64]) -> float:
     total, count = float(ordered.sum()), len(ordered)
     if total <= 0:
         return 0.0
-    return float((2 * np.arange(1, count + 1) - count - 1) @ ordered) / (count * total)
+    # A sum, not a product of BLAS, whose order of adding differs between machines.
+    return float(((2 * np.arange(1, count + 1) - count - 1) * ordered).sum()) / (count * total)

@@ -25,6 +25,8 @@ from steerline.simulation.oracle import Oracle
 from steerline.simulation.parsing import answer
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.scenario import Coverage, Feedback, Resolution, Scenario, Seat, State
+from steerline.simulation.scenarios.inequality import gini
+from steerline.simulation.scenarios.together import require_all
 
 
 class PublicGoodsParams(Spec):
@@ -96,6 +98,7 @@ class PublicGoods(Scenario[PublicGoodsParams]):
         return Observation(legal, text, private=punished, facts=facts)
 
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
+        require_all(actions, self.who_acts(state))
         if state["stage"] == "punish":
             return self._punish(state, actions)
         given = {agent: actions[agent].payload if agent in actions else 0 for agent in state["agents"]}
@@ -123,7 +126,7 @@ class PublicGoods(Scenario[PublicGoodsParams]):
             "mean_contribution": fmean(state["given"][-1].values()),
             "mean_payoff": fmean(earned) / rounds,
             "welfare_share": (sum(earned) - alone) / (best - alone) if best > alone else 0.0,
-            "gini": _gini(earned),
+            "gini": gini(earned),
             "punishment": float(state["spent"]),
         }
 
@@ -292,11 +295,3 @@ def _rounded(value: float, rng: CounterRng) -> int:
     """A whole number whose mean is the value."""
     whole = int(value)
     return whole + (rng.uniform("rounding") < value - whole)
-
-
-def _gini(values: Sequence[float]) -> float:
-    """Gini coefficient: half the relative mean difference; 0 where nobody has anything."""
-    total, ordered = sum(values), sorted(values)
-    if total <= 0:
-        return 0.0
-    return sum((2 * rank - len(ordered) - 1) * value for rank, value in enumerate(ordered, 1)) / (len(ordered) * total)

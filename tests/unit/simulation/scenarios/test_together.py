@@ -7,13 +7,14 @@ import pytest
 from steerline.config.simulation import SimulationSpec
 from steerline.errors import SimulationError
 from steerline.simulation.runner import run
-from steerline.simulation.scenarios import fishery, opinion, prisoners_dilemma, ultimatum
+from steerline.simulation.scenarios import fishery, opinion, prisoners_dilemma, public_goods, ultimatum
 
 GAMES = [
     prisoners_dilemma.game([("a", "grim"), ("b", "grim")], rounds=2),
     ultimatum.game([(name, "fair") for name in "abcd"], rounds=2),
     fishery.game([("a", "greedy"), ("b", "greedy")], months=2),
     opinion.game([("a", "bounded"), ("b", "bounded")], rounds=2),
+    public_goods.game([("a", "cooperator"), ("b", "cooperator")], rounds=2),
 ]
 
 
