@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from steerline.config.simulation import SimulationSpec
-from steerline.config.simulation_running import PauseStep
+from steerline.config.simulation_running import HybridReplay, PauseStep
 from steerline.errors import SimulationError
 from steerline.inference.client import InferenceClient
 from steerline.simulation.asking import Asker
@@ -135,7 +135,7 @@ class _Run:
         own = list(store.calls(sim))
         known = own if around.calls is None else around.calls
         self._journal = Journal(store, lease, spec.replay, known, spec.durability.call_chunk)
-        self._budget = Budget(spec.budgets, spec.models, own)
+        self._budget = Budget(spec.budgets, spec.models, _paid(spec, own))
         self._asker = Asker(game, sim, self._journal, self._budget, around.client)
         brains: Decider = Brains(game, self._asker, Humans(game, store, sim, around.ask_human, around.clock))
         self._decider = brains if around.decider is None else around.decider(brains)
@@ -221,6 +221,12 @@ class _Run:
         self.world = replace(world, ended="stopped", seq=world.seq + 1)
         draft = EventDraft("commit", "sim.ended", {"reason": "stopped"})
         self._commit(self.world, [draft], world.tick, [control.id])
+
+
+def _paid(spec: SimulationSpec, calls: Sequence[Call]) -> Sequence[Call]:
+    """The calls that a simulation made itself: a fork does not pay for those of the history that it shares."""
+    replay = spec.replay
+    return [call for call in calls if call.tick >= replay.until] if isinstance(replay, HybridReplay) else calls
 
 
 _NO_EVENTS = ("pause", "stop", "answer")

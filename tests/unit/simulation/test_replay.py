@@ -8,6 +8,7 @@ import pytest
 
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import AgentSpec
+from steerline.config.simulation_running import BudgetSpec
 from steerline.errors import CorruptLogError, ReplayError, SimulationError
 from steerline.simulation.engine import Surroundings
 from steerline.simulation.humans import HumanRequest
@@ -98,6 +99,16 @@ def test_a_fork_with_the_same_answers_has_the_same_hash() -> None:
     result = recorded(store)
     new = asyncio.run(fork(store, "s", "t", 2))
     assert run(new, store=store, sim="t", backends={"m": Server()}).hash == result.hash
+
+
+def test_a_fork_does_not_pay_for_the_history_that_it_shares() -> None:
+    store = MemoryStore()
+    recorded(store)
+    shared, rest = (sum((call.tick < 2) is early for call in store.calls("s")) for early in (True, False))
+    assert shared > 0
+    limited = SPEC.model_copy(update={"budgets": BudgetSpec(max_calls=rest)})
+    new = asyncio.run(fork(store, "s", "t", 2, spec=limited))
+    assert run(new, store=store, sim="t", backends={"m": Server()}).status == "ended"
 
 
 def test_a_fork_can_give_an_agent_another_brain_and_is_rebuilt_with_it() -> None:
