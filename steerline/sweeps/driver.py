@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -200,17 +200,14 @@ class _Report(_NotKept, tune.Callback):
     def on_trial_complete(self, *, trial: TuneTrial, **_: object) -> None:
         """It ended, or its scheduler ended it."""
         work = self._supply.going.pop(trial.trial_id)
-        text = trial.last_result.get(_FOUND)
+        text, curve = trial.last_result.get(_FOUND), self._curves.pop(trial.trial_id, {})
         if text is None:
-            curve = self._curves.get(trial.trial_id, {})
             step = max(curve, key=int, default="0")
             tokens = training_tokens(work[0].spec, int(step)) or 0
-            found: list[Found | None] = [
-                Found("stopped_early", metrics=curve.get(step, {}), tokens=tokens, curve=curve)
-            ]
+            found: list[Found | None] = [Found("stopped_early", metrics=curve.get(step, {}), tokens=tokens)]
         else:
             found = [None if one is None else Found(**one) for one in json.loads(text)]
-        self._put(work, found)
+        self._put(work, [one if one is None or one.curve else replace(one, curve=curve) for one in found])
 
     def on_trial_error(self, *, trial: TuneTrial, **_: object) -> None:
         """It broke more often than the budget allows."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from steerline.config.sweep import SweepSpec
 from steerline.errors import SweepError
@@ -139,7 +140,10 @@ def _is_promoted(stack: Stack, folder: Path) -> None:
     registered, verdict = promote(str(folder), stack.tracking_uri, alias="champion", force=True)
     assert "without a baseline" in verdict
     assert registered.alias == "champion"
-    assert folder.name in render(lineage(stack.tracking_uri, registered.uri, "up"))
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(render(lineage(stack.tracking_uri, registered.uri, "up")))
+    assert folder.name in shown.get()
 
 
 def _cpus_are_free() -> None:
