@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from steerline import __version__
-from steerline.cli import configs, host, jobs, promotion, results
+from steerline.cli import configs, host, jobs, promotion, results, simulate
 from steerline.errors import SteerlineError
 
 TRACEBACK_VARIABLE = "STEERLINE_TRACEBACK"
@@ -27,6 +27,7 @@ configs.register(app)
 jobs.register(app)
 results.register(app)
 promotion.register(app)
+simulate.register(app)
 host.register(app)
 
 

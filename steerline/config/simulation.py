@@ -51,7 +51,7 @@ class SimulationSpec(Spec):
     scenario: str
     """A built-in scenario, an entry point of the group `steerline.scenarios`, or `module:Class`."""
     params: dict[str, Any] = Field(default_factory=dict)
-    """The scenario's own settings (`steerline simulate SCENARIO --help` lists them)."""
+    """The scenario's own settings (`steerline simulate SCENARIO --list` shows them)."""
     agents: tuple[AgentSpec, ...] = ()
     """The agents, one by one."""
     population: PopulationSpec | None = None

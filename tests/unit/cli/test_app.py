@@ -11,6 +11,7 @@ COMMANDS = [
     *("validate", "preview", "schema"),
     *("submit", "status", "logs", "stop", "resume"),
     *("export", "compare", "lineage"),
+    "simulate",
     *("doctor", "up", "down"),
 ]
 HEAVY = "torch ray mlflow transformers datasets deepspeed numpy pydantic httpx psutil"
