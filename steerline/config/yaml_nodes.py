@@ -191,7 +191,8 @@ class _Builder:
                 continue
             key = key_node.value
             value = self._below(key, value_node)
-            if key == "<<":
+            # In quotes it is a text like any other, as in JSON.
+            if key == "<<" and key_node.style is None:
                 self._report("merge keys are not supported", key_mark, fix="use `extends`, or write the keys out")
             elif key in entries:
                 first = f"`{key}`, first at {entries[key][0]}"

@@ -37,7 +37,7 @@ def sweep_findings(scene: SweepScene, look: Look) -> Iterator[Finding]:
         scene: the sweep.
         look: looks at a job of the base's kind.
     """
-    for check, find in (("points", points), ("metrics", metrics), ("budget", budget)):
+    for check, find in SWEEP_CHECKS.items():
         for finding in find(scene):
             where = scene.provenance.get(finding.problem.path or "")
             problem = replace(finding.problem, where=finding.problem.where or where, see=f"{PAGE}#{check}")
@@ -128,6 +128,14 @@ def budget(scene: SweepScene) -> Iterator[Finding]:
             expected=f"at least {each * needed}: {each} for a trial; {made_of}",
             fix="raise it, or shorten `base.training.num_steps`",
         )
+
+
+SWEEP_CHECKS: dict[str, Callable[[SweepScene], Iterator[Finding]]] = {
+    "points": points,
+    "metrics": metrics,
+    "budget": budget,
+}
+"""The checks of a sweep itself, by id."""
 
 
 def _of_jobs(scene: SweepScene, look: Look) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from hypothesis import strategies as st
@@ -16,6 +16,7 @@ from steerline.config.shape import arms, is_optional, is_spec, strip
 PATTERNS = {
     r"^[0-9a-f]{64}$": st.integers(0, 2**256 - 1).map(lambda n: f"{n:064x}"),
     r"^heldout/": st.just("heldout/loss"),
+    r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$": st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,20}", fullmatch=True),
     r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$": st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,20}", fullmatch=True),
 }
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=8)
@@ -87,7 +88,9 @@ def _fit_the_objective(data: dict[str, Any], *, is_classifier: bool) -> None:
 def _values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
     for item in get_args(annotation)[1:] if strip(annotation) is not annotation else ():
         metadata = [*metadata, *(item.metadata if isinstance(item, FieldInfo) else [item])]
-    options = [_arm(arm, metadata) for arm in arms(annotation)]
+    options = [
+        _values(arm, metadata) if get_origin(arm) is Annotated else _arm(arm, metadata) for arm in arms(annotation)
+    ]
     return st.one_of(*([st.none()] if is_optional(annotation) else []), *options)
 
 

@@ -79,7 +79,7 @@ def test_all_problems_of_all_layers_come_at_once_each_with_its_place(tmp_path: P
             None,
         ),
         ("model: {lora: {target_modules: [3]}}", "model.lora.target_modules.0", "3", "text", "put it in quotes"),
-        ("model: {source: {kind: hubb}}", "model.source.kind", None, "hub | local | packaged | random", "`hub`"),
+        ("model: {source: {kind: hubb}}", "model.source.kind", None, "hub | local | run | packaged | random", "`hub`"),
         ("model: {source: {kind: local}}", "model.source.path", "nothing", "text", None),
         ("model: {source: {kind: local, id: x}}", "model.source.id", None, "kind | path", None),
         ("model: {source: here}", "model.source", 'the text "here"', "a mapping whose `kind` is hub | local", None),

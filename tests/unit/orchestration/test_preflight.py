@@ -12,6 +12,10 @@ import pytest
 from steerline.config.load import load
 from steerline.errors import PreflightError
 from steerline.orchestration.preflight import CHECKS, ClusterResources, preflight
+from steerline.orchestration.preflight.evaluate import EVALUATE_CHECKS
+from steerline.orchestration.preflight.residual_fit import RESIDUAL_FIT_CHECKS
+from steerline.orchestration.preflight.simulate import SIMULATE_CHECKS
+from steerline.orchestration.preflight.sweep import SWEEP_CHECKS
 from tests.unit.orchestration.preflight_scenes import CONFIG, job, nodes
 
 ROOT = Path(__file__).parents[3]
@@ -54,7 +58,8 @@ def test_ids_are_distinct_and_each_has_its_place_on_the_page() -> None:
     ids = [check.id for check in CHECKS]
     assert len(set(ids)) == len(ids)
     headings = [line.removeprefix("## ").strip() for line in PAGE.read_text().splitlines() if line.startswith("## ")]
-    assert headings == [*ids, "Related"]
+    others = [check.id for check in (*EVALUATE_CHECKS, *RESIDUAL_FIT_CHECKS, *SIMULATE_CHECKS)]
+    assert headings == [*dict.fromkeys([*ids, *SWEEP_CHECKS, *others]), "Related"]
 
 
 def test_preflight_starts_without_heavy_libraries() -> None:
