@@ -6,8 +6,9 @@ day's contact with an ill neighbour on a network. Behaviour after Williams et al
 Agents", arXiv 2307.04986: people stay at home when they are ill or when many are.
 
 The town is arrays and a day logs one delta. Agents with brains are its first inhabitants: they decide for their own
-bodies and take part in everything else; the others follow the crowd's settings. An agent with the role `observer` has
-no body and no turn: a crowd alone is a town with an observer.
+bodies and take part in everything else; the others follow the crowd's settings. With `friends`, who falls ill gives a
+brain to one more of them. An agent with the role `observer` has no body and no turn: a crowd alone is a town with an
+observer.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from steerline.simulation.oracle import Oracle
 from steerline.simulation.parsing import answer
 from steerline.simulation.result import Result
 from steerline.simulation.rng import CounterRng
-from steerline.simulation.scenario import Coverage, Feedback, Resolution, Scenario, Seat, State
+from steerline.simulation.scenario import Coverage, Feedback, Resolution, Scenario, Seat, Spawn, State
 from steerline.simulation.scenarios.epidemic_contacts import (
     ContactSpec,
     Ids,
@@ -80,6 +81,9 @@ class EpidemicParams(Spec):
     """What an agent loses by falling ill."""
     talk: bool = True
     """Whether agents tell others each day where they are."""
+    friends: bool = False
+    """Whether an agent that falls ill warns a friend: one of the crowd, who decides for herself from then on. It needs
+    a `spawn_quota`."""
 
     @model_validator(mode="after")
     def _fixed_durations_fit(self) -> EpidemicParams:
@@ -100,7 +104,7 @@ class Epidemic(Scenario[EpidemicParams]):
         paradigm=frozenset({"cooperative"}),
         structure=frozenset({"decentralised"}),
         feedback=frozenset({"environment", "agents"}),
-        adjustment=frozenset({"memory"}),
+        adjustment=frozenset({"memory", "dynamic_generation"}),
     )
 
     def reset(self, seats: Sequence[Seat], rng: CounterRng) -> State:
@@ -165,7 +169,14 @@ class Epidemic(Scenario[EpidemicParams]):
             "new": len(infected),
         }
         delta = {"day": state["day"], "infected": infected, "recovered": recovered, "waned": waned, "home": home}
-        return Resolution(new, [delta], self._feedback(state, new, out), self._talk(state, out))
+        fallen = [agent for agent, place in state["agents"].items() if state["course"][place] == 0 < course[place]]
+        feedback, talk = self._feedback(state, fallen, out), self._talk(state, out)
+        return Resolution(new, [delta], feedback, talk, spawned=self._friends(state, fallen))
+
+    def joined(self, state: State, seat: Seat, rng: CounterRng) -> State:
+        """A newcomer is the first of the crowd: its body stays as it is."""
+        agents = {**state["agents"], seat.id: len(state["agents"])}
+        return {**state, "agents": dict(sorted(agents.items()))}
 
     def done(self, state: State) -> bool:
         return bool(state["day"] >= self.params.days or state["ill"] == 0)
@@ -242,13 +253,23 @@ class Epidemic(Scenario[EpidemicParams]):
         met[contacts(contact, town, state["contacts"]).drawn(spreading, contact.chance, draws)] = True
         return np.flatnonzero(met & at_risk).astype(np.int32)
 
-    def _feedback(self, before: State, after: State, out: NDArray[np.bool_]) -> list[Feedback]:
-        told = []
-        for agent, place in before["agents"].items():
-            fell = bool(before["course"][place] == 0 and after["course"][place] > 0)
+    def _feedback(self, state: State, fallen: Sequence[str], out: NDArray[np.bool_]) -> list[Feedback]:
+        told, ill = [], set(fallen)
+        for agent, place in state["agents"].items():
+            fell = agent in ill
             value = self.params.income * bool(out[place]) - self.params.illness_cost * fell
             told.append(Feedback("environment", agent, value, "You fell ill." if fell else ""))
         return told
+
+    def _friends(self, state: State, fallen: Sequence[str]) -> list[Spawn]:
+        """One for each who fell ill, as long as there is a crowd. Names say nothing about whose friends they are."""
+        if not self.params.friends:
+            return []
+        crowd = self.params.inhabitants - len(state["agents"])
+        return [
+            Spawn(agent, Seat(f"friend-{state['day']}-{number}", Profile(role=f"a friend of {agent}, who fell ill")))
+            for number, agent in enumerate(fallen[:crowd])
+        ]
 
     def _talk(self, state: State, out: NDArray[np.bool_]) -> list[Draft]:
         """What everybody could see, and no more: where an agent was."""

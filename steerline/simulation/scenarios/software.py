@@ -51,7 +51,7 @@ class Software(Scenario[SoftwareParams]):
         paradigm=frozenset({"cooperative"}),
         structure=frozenset({"layered", "pool"}),
         feedback=frozenset({"environment", "agents", "human"}),
-        adjustment=frozenset({"memory"}),
+        adjustment=frozenset({"memory", "self_evolution"}),
     )
     scripted = POLICIES
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import Profile
 from steerline.errors import SimulationError
+from steerline.inference.request import GenRequest
 from steerline.simulation.oracle import Oracle, consult
 from steerline.simulation.result import Result
 from steerline.simulation.rng import CounterRng
@@ -21,6 +26,8 @@ from steerline.simulation.scenarios.epidemic_contacts import (
     contacts,
 )
 from steerline.simulation.scenarios.epidemic_theory import final_size, regular_final_size, waves
+from steerline.simulation.store.memory import MemoryStore
+from tests.unit.simulation.worlds import MODEL, Server, llm, scripted
 
 ANN = [("ann", "careless", {})]
 NETWORKS = [
@@ -156,6 +163,63 @@ def test_what_cannot_be_read_is_a_day_outside_and_is_counted() -> None:
     assert scenario.parse("I will stay home.", seen.legal).payload == "home"
     parsed = scenario.parse("who knows", seen.legal)
     assert (parsed.payload, parsed.status) == ("out", "defaulted")
+
+
+def fierce(params: dict[str, Any] | None = None, **changes: Any) -> SimulationSpec:
+    """A town of 20 in which half are ill and everybody else who goes out falls ill on the first day."""
+    town = {"inhabitants": 20, "ill_at_start": 10, "contact": {"kind": "mixing", "r0": 1000}, **(params or {})}
+    return SimulationSpec.model_validate({"scenario": "epidemic", "max_ticks": 3, "params": town, **changes})
+
+
+def test_an_agent_that_falls_ill_brings_in_a_friend_with_a_body_within_its_quota() -> None:
+    agents = [{"id": name, "brain": scripted("considerate"), "spawn_quota": int(name < "e")} for name in "abcdefgh"]
+    spec, store = fierce({"friends": True}, agents=agents), MemoryStore()
+    for _ in range(3):
+        result = run(spec, store=store, sim="s", ticks=1)
+        store.drop_snapshots("s")
+    fell = [e.agent for e in result.of_kind("feedback.given") if e.tick == 0 and e.payload["text"]]
+    came = {e.agent: e.payload["parent"] for e in result.of_kind("agent.spawned")}
+    assert sorted(came.values()) == [agent for agent in fell if agent < "e"] != []
+    assert [e.agent for e in result.of_kind("spawn.refused")] == [agent for agent in fell if agent >= "e"] != []
+    assert sorted(result.state["agents"].values()) == list(range(len(agents) + len(came)))
+    assert came.keys() <= {e.agent for e in result.of_kind("action.taken") if e.tick == 1}
+    assert result.hash == run(spec).hash  # a run that is rebuilt from its log lets the same in
+
+
+def test_a_friend_takes_the_model_of_whom_it_knows_and_has_heard_of_the_illness() -> None:
+    server = Server(lambda request: "ANSWER: out")
+    agents = [{"id": name, "brain": llm(), "spawn_quota": 1} for name in "abcdefgh"]
+    result = run(fierce({"friends": True}, agents=agents, models={"m": MODEL}), backends={"m": server})
+    came = next(result.of_kind("agent.spawned"))
+    prompt = next(request.messages[0].content for request in server.asked if request.agent == came.agent)
+    assert f"You are a friend of {came.payload['parent']}, who fell ill." in prompt
+
+
+def test_where_nobody_is_left_to_warn_nobody_comes() -> None:
+    agents = [{"id": name, "brain": scripted("careless"), "spawn_quota": 1} for name in "ab"]
+    result = run(fierce({"inhabitants": 2, "ill_at_start": 1, "friends": True}, agents=agents))
+    assert result.state["infections"] == 2
+    assert not list(result.of_kind("agent.spawned", "spawn.refused"))
+
+
+def test_people_whom_a_model_invents_live_in_the_town() -> None:
+    """What the model made up decides what it does: who is careful stays at home."""
+
+    def model(request: GenRequest) -> str:
+        if request.response_schema is not None:
+            careful = "careful" if "Person 1 of 2" in request.messages[-1].content else "bold"
+            return json.dumps({"role": "a nurse", "traits": [careful]})
+        return "ANSWER: home" if "careful" in request.messages[0].content else "ANSWER: out"
+
+    people = {"kind": "generated", "count": 2, "model": "m", "brain": llm(), "memory": {"kind": "window"}}
+    result = run(fierce(population=people, models={"m": MODEL}), backends={"m": Server(model)})
+    born = [event.payload["agent"]["profile"] for event in result.of_kind("agent.spawned")]
+    assert [(one["provenance"], one["traits"]) for one in born] == [
+        ("model_generated", ["careful"]),
+        ("model_generated", ["bold"]),
+    ]
+    did = [event.payload["payload"] for event in result.of_kind("action.taken")]
+    assert did == ["home", "out"] * 3
 
 
 def test_fixed_durations_last_as_long_as_they_say() -> None:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from steerline.config.simulation_agents import LlmBrain, SelfEvolutionSpec
+from steerline.config.simulation_running import ModelRef
 from steerline.config.simulation_topology import PoolTopology
 from steerline.errors import SimulationError
+from steerline.inference.request import GenRequest
 from steerline.simulation.action import Parsed
 from steerline.simulation.names import scenario
 from steerline.simulation.oracle import Oracle, consult
@@ -18,6 +21,7 @@ from steerline.simulation.scenarios.software_actions import Asserts, Code, read_
 from steerline.simulation.scenarios.software_brains import team
 from steerline.simulation.scenarios.software_tasks import TASKS, Test
 from steerline.simulation.turn import Decision, Turn
+from tests.unit.simulation.worlds import MODEL, Server
 
 BUG = {"bug_rate": 1.0, "detects": 1.0, "fixes": 1.0}
 RIGHT = "```python\ndef is_leap(year):\n    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)\n```"
@@ -106,6 +110,32 @@ def test_code_that_cannot_be_read_is_counted_and_changes_nothing() -> None:
     assert [event.agent for event in result.of_kind("action.invalid")] == ["coder", "tester-1"]
     assert result.state["code"] == ""
     assert result.outcome["passed"] == 0.0
+
+
+@pytest.mark.parametrize(("reflects", "correct"), [(True, True), (False, False)])
+def test_a_tester_that_reflects_finds_what_it_missed(reflects: bool, correct: bool) -> None:
+    """The model tests centuries only once the tester has set itself that goal."""
+
+    def model(request: GenRequest) -> str:
+        if request.response_schema is not None:
+            return '{"goals": ["test centuries too"]}'
+        prompt = "\n".join(message.content for message in request.messages)
+        return "assert is_leap(1900) == False" if "test centuries too" in prompt else "assert is_leap(4) == True"
+
+    spec = team({"bug_rate": 1.0, "fixes": 1.0}, rounds=2, task="is_leap")
+    evolution = SelfEvolutionSpec(every=1) if reflects else None
+    agents = tuple(
+        agent.model_copy(update={"brain": LlmBrain(kind="llm", model="m"), "evolution": evolution})
+        if agent.profile.role == "tester"
+        else agent
+        for agent in spec.agents
+    )
+    models = {"m": ModelRef.model_validate(MODEL)}
+    result = run(spec.model_copy(update={"agents": agents, "models": models}), backends={"m": Server(model)})
+    assert [event.payload["adjustment"] for event in result.of_kind("agent.adjusted")][:1] == [
+        "self_evolution"
+    ] * reflects
+    assert result.outcome["correct"] is correct
 
 
 def test_without_a_repairer_the_coder_mends_its_own_work() -> None:
