@@ -240,7 +240,7 @@ class OverloadedError(SteerlineError):
 
 
 class SimulationError(SteerlineError):
-    """A simulation cannot be played as its spec says: unknown names, agents that do not fit, a text that is not data."""
+    """A simulation cannot be played as its spec says: unknown names, unfit agents, data that are not plain."""
 
     exit_code = 16
     page = "simulation"

@@ -36,9 +36,7 @@ def config(folder: Path, run: str) -> Path:
     spec = {
         "kind": "residual_scale",
         "name": "tiny-scales",
-        "model": {
-            "source": {"kind": "run", "run": run, "storage_path": str(folder), "trained_by": "jobs/configs/x.yaml"}
-        },
+        "model": {"source": source},
         "splits": [{"name": name, "train": [rows(name, 0)], "heldout": [rows(name, 1)]} for name in ("id", "ood")],
         "fit": {"seeds": [0, 1], "num_steps": 4, "rows_per_step": 4, "split": True},
         "tracking": {"experiment": "residual"},

@@ -1,8 +1,8 @@
 """InfoRidge's synthetic task: an arithmetic progression modulo K among noise, of which the next value is asked.
 
-Each element is "S{signal} N{noise}" with signal `s_t = (s_0 + t * d) mod K`. In distribution K is 13; out of distribution
-it is drawn uniformly from 5 to 25 without 13 (stated by the paper). The ranges of s_0, d and the noise, and which signal
-is asked for, are not stated: they are arguments.
+Each element is "S{signal} N{noise}" with signal `s_t = (s_0 + t * d) mod K`. In distribution K is 13; out of
+distribution it is drawn uniformly from 5 to 25 without 13 (stated by the paper). The ranges of s_0, d and the noise,
+and which signal is asked for, are not stated: they are arguments.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class SignalNoiseArgs(Spec):
     noise_high: int = Field(default=99, ge=0)
     """Largest noise."""
     layout: Literal["joined", "spaced"] = "joined"
-    """`joined` writes "S7 N41" as the paper does; `spaced` writes "S 7 N 41", where a tokenizer of whole words reads each
-    value as one token, the same for signal and noise."""
+    """`joined` writes "S7 N41" as the paper does; `spaced` writes "S 7 N 41", where a tokenizer of whole words reads
+    each value as one token, the same for signal and noise."""
 
     @model_validator(mode="after")
     def _ordered(self) -> SignalNoiseArgs:
@@ -59,8 +59,8 @@ class SignalNoiseArgs(Spec):
 def signal_noise(size: int, seed: int, args: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Sequences with the value that continues their signal.
 
-    s_0 is uniform over 0 .. K - 1, d over 1 .. K - 1, each noise value over its range. A progression comes back with other
-    noise: there are K (K - 1) of them.
+    s_0 is uniform over 0 .. K - 1, d over 1 .. K - 1, each noise value over its range. A progression comes back with
+    other noise: there are K (K - 1) of them.
 
     Args:
         size: number of rows.
