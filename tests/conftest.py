@@ -12,3 +12,5 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 # Ray checks for a newer release and reports usage otherwise.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Workers of parallel test runs get a width of 80, which consoles would keep for good.
+os.environ.pop("COLUMNS", None)

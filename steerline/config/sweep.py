@@ -11,11 +11,12 @@ from steerline.config.cluster import ClusterSpec
 from steerline.config.evaluate import EvaluateSpec
 from steerline.config.finetune import FinetuneSpec
 from steerline.config.residual_fit import ResidualFitSpec
+from steerline.config.simulate import SimulateSpec
 from steerline.config.sweep_search import BudgetSpec, FifoScheduler, GridSearch, MetricSpec, Scheduler, Search
 from steerline.config.sweep_space import Axis, ListAxis, RangeAxis
 from steerline.config.tracking import TrackingSpec
 
-BaseSpec = Annotated[FinetuneSpec | ResidualFitSpec | EvaluateSpec, Field(discriminator="kind")]
+BaseSpec = Annotated[FinetuneSpec | ResidualFitSpec | EvaluateSpec | SimulateSpec, Field(discriminator="kind")]
 """The kinds of job that a sweep can run; how it runs them says `steerline.sweeps.kinds`."""
 
 Changes = dict[str, JsonValue]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from steerline.config.evaluation import metric_name
 from steerline.config.finetune import FinetuneSpec
 from steerline.config.residual_fit import ResidualFitSpec
+from steerline.config.simulate import SimulateSpec
 from steerline.config.sweep import BaseSpec
 
 
@@ -23,8 +24,10 @@ class Recorded:
     along: frozenset[str]
 
 
-def recorded(spec: BaseSpec) -> Recorded:
-    """The metrics by which a sweep of this job can judge."""
+def recorded(spec: BaseSpec) -> Recorded | None:
+    """The metrics by which a sweep of this job can judge; none where only the job's own code can tell."""
+    if isinstance(spec, SimulateSpec):
+        return None
     if isinstance(spec, ResidualFitSpec):
         names = [split.name for split in spec.splits]
         stages = ["before", *(f"fitted_on_{name}" for name in names)]

@@ -95,8 +95,14 @@ def trial(sweep: SweepSpec, point: Point, seed: int, *, under: Point | None = No
         changes |= sweep.controls[point.name]
     else:
         changes |= point.values
-    changes |= {"fit.seeds": [seed]} if sweep.base.kind == "residual_scale" else {"seed": seed}
+    changes |= _seeded(sweep.base, seed)
     return Trial(point, seed, changed(sweep.base, changes, f"the point {point.label}"), under)
+
+
+def _seeded(base: BaseSpec, seed: int) -> dict[str, Any]:
+    """Where a kind of job has its seed; those with several take this one alone."""
+    several = {"residual_scale": "fit.seeds", "simulate": "seeds"}
+    return {several[base.kind]: [seed]} if base.kind in several else {"seed": seed}
 
 
 def trials(sweep: SweepSpec, point: Point, *, under: Point | None = None) -> list[Trial]:

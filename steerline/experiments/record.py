@@ -47,7 +47,7 @@ def record(recorder: Recorder, children: Children | None, found: Mapping[Cell, P
                 cell.label,
                 kind="simulation",
                 params={**cell.values, "seed": cell.spec.seed, "scenario": cell.spec.scenario},
-                metrics=_numbers(played),
+                metrics=numbers(played),
                 tags={"steerline.hash": played.hash, "steerline.state": played.state, "steerline.why": played.reason},
                 status=_STATUS[played.state],
             )
@@ -58,8 +58,8 @@ def table(found: Mapping[Cell, Played]) -> str:
     names = list(dict.fromkeys(name for played in found.values() for name in played.last))
     lines = ["| simulation | state | ticks | " + " | ".join(names) + " |", "|---|---|---|" + "---|" * len(names)]
     for cell, played in found.items():
-        numbers = (f"{played.last[name]:.4g}" if name in played.last else "" for name in names)
-        lines.append(f"| {cell.label} | {played.state} | {played.ticks} | " + " | ".join(numbers) + " |")
+        shown = (f"{played.last[name]:.4g}" if name in played.last else "" for name in names)
+        lines.append(f"| {cell.label} | {played.state} | {played.ticks} | " + " | ".join(shown) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -71,10 +71,11 @@ def _record_numbers(recorder: Recorder, found: Mapping[Cell, Played]) -> None:
             recorder.metrics({name: v[tick] for name, v in played.metrics.items() if tick < len(v)}, tick)
         recorder.metrics({f"efficiency/{name}": value for name, value in played.efficiency.items()}, played.ticks)
         return
-    recorder.metrics(means([_numbers(played) for played in found.values()]), 0)
+    recorder.metrics(means([numbers(played) for played in found.values()]), 0)
 
 
-def _numbers(played: Played) -> dict[str, float]:
+def numbers(played: Played) -> dict[str, float]:
+    """A simulation's last metrics, and its `efficiency/` measures."""
     return {**played.last, **{f"efficiency/{name}": value for name, value in played.efficiency.items()}}
 
 

@@ -16,6 +16,7 @@ from steerline.tracking.references import RunRef
 _KINDS = {
     "finetune": ("steerline.sweeps.finetune", "FinetuneTrials"),
     "evaluate": ("steerline.sweeps.evaluate", "EvaluateTrials"),
+    "simulate": ("steerline.sweeps.simulate", "SimulateTrials"),
     "residual_scale": ("steerline.sweeps.residual_fit", "ResidualFitTrials"),
 }
 """Kind of the base config to where its trials are; each is imported when it is used, for its libraries are its own."""

@@ -16,6 +16,7 @@ from scipy.stats import ttest_rel
 
 from steerline.config.evaluation import metric_name
 from steerline.config.residual_fit import ResidualFitSpec
+from steerline.config.simulate import SimulateSpec
 from steerline.config.sweep import SweepSpec
 from steerline.config.sweep_points import BASELINE, Point
 from steerline.evaluation.statistics import Interval, holm, macro_interval, permutation_p_value, t_interval
@@ -181,7 +182,7 @@ def _tasks(sweep: SweepSpec) -> list[str]:
     parts = sweep.metrics[0].name.split("/")
     if len(parts) != 3 or (parts[0], parts[2]) != ("eval", "accuracy"):
         return []
-    if isinstance(sweep.base, ResidualFitSpec):
+    if isinstance(sweep.base, ResidualFitSpec | SimulateSpec):
         return []
     tasks = sweep.base.evaluation.tasks
     return [task.name for task in tasks if parts[1] in (metric_name(task.name), task.group)]

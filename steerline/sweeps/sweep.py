@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from steerline.config.finetune import FinetuneSpec
+from steerline.config.inference import LocalBackendSpec
 from steerline.config.load import Loaded
 from steerline.config.render import identity_hash, resolved, resolved_json, run_name
-from steerline.config.sweep import SweepSpec
+from steerline.config.simulate import SimulateSpec
+from steerline.config.sweep import BaseSpec, SweepSpec
 from steerline.config.sweep_points import Trial, num_trials
 from steerline.errors import SteerlineError, SweepError
 from steerline.home import storage_folder
@@ -127,7 +129,7 @@ class Sweep:
             config=resolved(self._spec),
             config_hash=identity_hash(self._spec),
             config_provenance=self._loaded.provenance,
-            parents={"base_model": describe(self._spec.base.model.source)},
+            parents=_models(self._spec.base),
             ray_job_id=None if job is None else job.submission_id,
             tags={} if job is None else job.tags(),
             provenance=here if job is None else job.provenance(here),
@@ -140,6 +142,18 @@ class Sweep:
     def _say(text: str) -> None:
         sys.stdout.write(f"steerline: {text}\n")
         sys.stdout.flush()
+
+
+def _models(base: BaseSpec) -> dict[str, str]:
+    """The models that trials start from, by role."""
+    if not isinstance(base, SimulateSpec):
+        return {"base_model": describe(base.model.source)}
+    backends = {alias: ref.backend for alias, ref in base.simulation.models.items()}
+    return {
+        f"model_{alias}": describe(backend.model.source)
+        for alias, backend in backends.items()
+        if isinstance(backend, LocalBackendSpec)
+    }
 
 
 def _line(sweep: SweepSpec, trial: Trial, found: Found | None, ended: int, total: int) -> str:

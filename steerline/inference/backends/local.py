@@ -66,10 +66,19 @@ class LocalBackend:
             ModelError: it cannot be loaded.
             InferenceError: see above.
         """
+        return cls(cls.load(spec), spec)
+
+    @staticmethod
+    def load(spec: LocalBackendSpec) -> LoadedModel:
+        """Loads the weights alone, for several backends in turn.
+
+        Raises:
+            ModelError: they cannot be loaded.
+        """
         loaded = load_model(spec.model, dtype=getattr(torch, spec.dtype))
         device = spec.device if spec.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         loaded.model.to(device)
-        return cls(loaded, spec)
+        return loaded
 
     @property
     def limits(self) -> BackendLimits:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal
 
+from steerline.config.simulate import SimulateSpec
 from steerline.config.sweep import BaseSpec, SweepSpec
-from steerline.config.sweep_metrics import recorded, training_tokens
+from steerline.config.sweep_metrics import Recorded, recorded, training_tokens
 from steerline.config.sweep_points import BASELINE, Point, samples, trial
-from steerline.errors import ConfigError, Problem
+from steerline.errors import ConfigError, Problem, SimulationError
 from steerline.orchestration.preflight.core import PAGE, Finding, failure
+from steerline.simulation.metric_names import metric_names
 
 # Points whose jobs are looked at one by one; the others differ from these in the same values.
 _MOST_POINTS = 24
@@ -74,7 +76,9 @@ def _path(point: Point) -> str:
 def metrics(scene: SweepScene) -> Iterator[Finding]:
     """Every metric that is judged by is one that the trials record."""
     sweep = scene.spec
-    known = recorded(sweep.base)
+    known = recorded(sweep.base) or _simulated(sweep)
+    if known is None:
+        return
     for index, metric in enumerate(sweep.metrics):
         if metric.name not in known.final:
             yield failure(
@@ -95,6 +99,16 @@ def metrics(scene: SweepScene) -> Iterator[Finding]:
             expected=" | ".join(sorted(known.along)) or "a job that trains",
             fix="set `scheduler.metric`, e.g. `{name: heldout/loss_ce, goal: min}`, or use `kind: fifo`",
         )
+
+
+def _simulated(sweep: SweepSpec) -> Recorded | None:
+    """The metrics of simulations: those of a short one whose agents follow a script. None where it cannot be played,
+    which the simulations' own check says."""
+    assert isinstance(sweep.base, SimulateSpec)
+    try:
+        return Recorded(metric_names(sweep.base.simulation), frozenset())
+    except SimulationError:
+        return None
 
 
 def budget(scene: SweepScene) -> Iterator[Finding]:

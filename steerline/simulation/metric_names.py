@@ -1,0 +1,50 @@
+"""Which numbers a simulation gives, told without asking a model."""
+
+from __future__ import annotations
+
+from steerline.config.simulation import SimulationSpec
+from steerline.config.simulation_agents import AgentSpec, ScriptedBrain
+from steerline.config.simulation_running import LiveReplay
+from steerline.simulation.efficiency import efficiency
+from steerline.simulation.names import scenario_class
+from steerline.simulation.runner import run
+
+_TICKS = 3
+_OF_CALLS = (
+    "calls",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "prefix_hit",
+    "model_seconds",
+    "critical_path_s",
+    "parallel_speed",
+    "coordination_overhead",
+    "communication_tax",
+)
+_OF_PRICES = ("cost", "cost_uncached", "cost_per_success")
+
+
+def metric_names(spec: SimulationSpec) -> frozenset[str]:
+    """The scenario's metrics, and `efficiency/` measures: those of a few ticks in which all agents follow a script.
+
+    Raises:
+        SimulationError: it cannot be played.
+    """
+    policy = next(iter(scenario_class(spec.scenario).scripted))
+    script = ScriptedBrain(kind="scripted", policy=policy)
+    agents = tuple(
+        agent if isinstance(agent.brain, ScriptedBrain) else AgentSpec(id=agent.id, profile=agent.profile, brain=script)
+        for agent in spec.agents
+    )
+    changes = {"agents": agents, "models": {}, "workflow": (), "replay": LiveReplay(kind="live"), "max_ticks": _TICKS}
+    result = run(spec.model_copy(update=changes))
+    names = {name for values in result.metrics for name in values}
+    measured = {*efficiency(result, ())}
+    if spec.models:
+        measured |= {*_OF_CALLS, *(_OF_PRICES if _has_prices(spec) else ())}
+    return frozenset(names | {f"efficiency/{name}" for name in measured})
+
+
+def _has_prices(spec: SimulationSpec) -> bool:
+    return any(model.prompt_price or model.completion_price for model in spec.models.values())

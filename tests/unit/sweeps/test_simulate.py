@@ -1,0 +1,67 @@
+"""Simulations as trials of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steerline.config.sweep import SweepSpec
+from steerline.config.sweep_points import Point, trials
+from steerline.errors import SimulationError
+from steerline.orchestration.preflight import preflight
+from steerline.simulation.metric_names import metric_names
+from steerline.sweeps.simulate import SimulateTrials
+from tests.unit.experiments.jobs import debates, games
+
+RETURN = "simulation.params.marginal_return"
+
+
+def sweep(folder: Path, **changes: Any) -> SweepSpec:
+    """A sweep over the return of a public goods game."""
+    base = games().model_dump(mode="json") | {"cluster": {"storage_path": str(folder)}}
+    config = {
+        "name": "returns",
+        "base": base,
+        "space": {RETURN: {"kind": "grid", "values": [0.3, 0.6]}},
+        "seeds": [4, 5],
+        "metrics": [{"name": "mean_contribution", "goal": "max"}],
+        **changes,
+    }
+    return SweepSpec.model_validate(config)
+
+
+def test_a_trial_is_a_job_of_one_seed_and_its_metrics_are_the_simulations(tmp_path: Path) -> None:
+    played = trials(sweep(tmp_path), Point({RETURN: 0.3}))
+    assert [one.spec.seeds for one in played] == [(4,), (5,)]  # type: ignore[union-attr]
+    found = SimulateTrials().evaluate(played)
+    assert {one.state for one in found} == {"finished"}
+    assert found[0].metrics["mean_contribution"] >= 0
+    assert found[0].metrics["efficiency/turns"] == 9
+
+
+def test_a_second_attempt_plays_nothing_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    played = trials(sweep(tmp_path), Point({RETURN: 0.3}))
+    first = SimulateTrials().evaluate(played)
+    assert "ended after 3 ticks" in capsys.readouterr().out
+    assert [one.metrics for one in SimulateTrials().evaluate(played)] == [one.metrics for one in first]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_simulation_that_does_not_end_fails_its_trial_with_the_reason(tmp_path: Path) -> None:
+    spec = sweep(tmp_path, space={"simulation.budgets.max_seconds": {"kind": "grid", "values": [1e-9]}})
+    with pytest.raises(SimulationError, match="is paused"):
+        SimulateTrials().evaluate(trials(spec, Point({"simulation.budgets.max_seconds": 1e-9})))
+
+
+def test_a_metric_that_no_simulation_gives_is_found_before_anything_starts(tmp_path: Path) -> None:
+    spec = sweep(tmp_path, metrics=[{"name": "mean_contributions", "goal": "max"}])
+    report = preflight(spec, cluster=None, elsewhere=True, environment={})
+    (problem,) = [finding.problem for finding in report.problems]
+    assert problem.path == "metrics.0.name"
+    assert "mean_contribution |" in str(problem.expected)
+
+
+def test_names_of_metrics_are_told_without_a_model() -> None:
+    assert {"accuracy", "vote_accuracy", "efficiency/message_density"} <= metric_names(debates().simulation)
