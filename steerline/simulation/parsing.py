@@ -23,8 +23,11 @@ from steerline.simulation.action import (
 from steerline.simulation.canonical import ARRAY_KEY, check_plain
 from steerline.simulation.text import cleaned_data, unquoted
 
-_ANSWER = re.compile(r"^\s*\**answer\**\s*[:=]\s*\**\s*(.*?)\s*\**\.?\s*$", re.IGNORECASE | re.MULTILINE)
+# Possessive, so that no text makes it go back: a hostile one would stop everybody who shares the process.
+_ANSWER = re.compile(r"^[ \t]*+\**+answer\**+\s*+[:=]\s*+\**+\s*+(.*)", re.IGNORECASE | re.MULTILINE)
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w]|\.\d)")
+_MOST_LEVELS = 64
+"""Levels of JSON beyond which it is read as nothing."""
 
 
 def parse(text: str, spec: ActionSpec) -> Parsed:
@@ -65,7 +68,7 @@ def _free_text(text: str, spec: FreeText) -> Parsed:
 
 
 def _valued(text: str, values: Callable[[str], list[Any]], default: Any, *, numeric: bool = True) -> Parsed:
-    answers = _ANSWER.findall(text)
+    answers = [said.rstrip().removesuffix(".").rstrip("* \t") for said in _ANSWER.findall(text)]
     if answers:
         found = values(answers[-1])
         if len(found) == 1:
@@ -129,9 +132,19 @@ def _json(text: str) -> Any:
         raise ValueError(f"the name {ARRAY_KEY} is not allowed")
     try:
         value = json.loads(text)
+        if not _is_flat(value, _MOST_LEVELS):
+            raise ValueError("it is nested too deeply")
         check_plain(value, "the JSON")
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except SimulationError as error:
         raise ValueError(error.what) from error
     return value
+
+
+def _is_flat(value: Any, levels: int) -> bool:
+    """Whether data are nested in no more than so many levels."""
+    if not isinstance(value, dict | list):
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_flat(item, levels - 1) for item in items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ OBJECT = Structured({"type": "object", "properties": {"n": {"type": "integer"}},
     [
         ("I keep most of it.\nANSWER: 7", POINTS, 7),
         ("**Answer:** 7.", POINTS, 7),
+        ("**ANSWER: 7**", POINTS, 7),
+        ("Answer:\n\n  7", POINTS, 7),
         (answer("stay home", "it is late"), MOVE, "stay home"),
         ("answer: STAY", MOVE, "stay"),
         ("ANSWER: 0.25", SHARE, 0.25),
@@ -64,6 +67,7 @@ def test_a_text_with_one_possible_meaning_is_repaired_with_a_reason(text: str, s
         ("{", OBJECT),
         ("[" * 100_000, OBJECT),
         ('{"n": ' * 5000, OBJECT),
+        ('{"n": 1, "m": ' + "[" * 400 + "]" * 400 + "}", OBJECT),
         ('{"n": 1e999}', OBJECT),
         ('{"n": NaN}', OBJECT),
         ('{"n": {"__array__": ["|O", [1], ""]}}', OBJECT),
@@ -80,3 +84,14 @@ def test_anything_else_takes_the_default_with_a_reason(text: str, spec: ActionSp
 def test_a_quoted_answer_of_another_agent_is_not_read() -> None:
     assert parse("bob said:\n> ANSWER: 20\n\nANSWER: 1", POINTS).payload == 1
     assert parse("> ANSWER: 20", POINTS).status == "defaulted"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ANSWER: a" + " " * 20_000 + "b", "\n" * 20_000, "*" * 20_000, "ANSWER:" + " *" * 10_000, "answer " * 3000],
+    ids=["a gap", "lines", "stars", "gaps and stars", "words"],
+)
+def test_no_text_keeps_the_reader_busy(text: str) -> None:
+    began = time.process_time()
+    assert parse(text, POINTS).status == "defaulted"
+    assert time.process_time() - began < 1.0
