@@ -9,6 +9,7 @@ from typing import Any
 
 from steerline.config.simulation_agents import AGENT_ID, AgentSpec, LlmBrain, Profile, ScriptedBrain, SummaryMemory
 from steerline.simulation.action import FreeText, Structured
+from steerline.simulation.mail import ENVIRONMENT
 from steerline.simulation.memory import Record, extract, since_summary
 from steerline.simulation.scenario import Spawn
 from steerline.simulation.scene import Scene, place_of, said
@@ -66,7 +67,7 @@ def _refusal(scene: Scene, parent: AgentSpec | None, name: str) -> str:
     world, spec = scene.world, scene.game.spec
     if parent is None:
         return "the creator is not alive"
-    if re.search(AGENT_ID, name) is None:
+    if re.fullmatch(AGENT_ID, name) is None or name == ENVIRONMENT:
         return "the name is none for an agent"
     if name in world.agents:
         return "the name is taken"

@@ -9,6 +9,7 @@ from steerline.errors import SimulationError
 from steerline.simulation.canonical import check_plain
 from steerline.simulation.event import Event, EventDraft
 from steerline.simulation.game import Game
+from steerline.simulation.mail import ENVIRONMENT
 from steerline.simulation.populations import populate
 from steerline.simulation.turn import Decider
 from steerline.simulation.world import World, seat_of
@@ -45,11 +46,13 @@ def world_of(game: Game, agents: Iterable[AgentSpec], seq: int) -> World:
     """The world before the first tick.
 
     Raises:
-        SimulationError: two agents share a name, an agent names a policy that the scenario lacks, or these agents do
-            not fit the scenario or the topology.
+        SimulationError: two agents share a name or one has the environment's, an agent names a policy that the
+            scenario lacks, or these agents do not fit the scenario or the topology.
     """
     living: dict[str, AgentSpec] = {}
     for agent in sorted(agents, key=lambda agent: agent.id):
+        if agent.id == ENVIRONMENT:
+            raise SimulationError(f"no agent can be named {ENVIRONMENT}", fix="name it otherwise: all hear that sender")
         if agent.id in living:
             raise SimulationError(f"two agents are named {agent.id}", fix="give the population another `prefix`")
         _check_policy(game, agent)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from steerline.simulation.action import FreeText, Parsed
 
 _BLOCK = re.compile(r"^```(?:python|py)?[ \t]*\n(.*?)^```", re.MULTILINE | re.DOTALL | re.IGNORECASE)
-_ASSERT = re.compile(r"^\s*(assert\b.*?)\s*$", re.MULTILINE)
+_ASSERT = re.compile(r"^[ \t]*(assert\b.*)", re.MULTILINE)
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 """What Python's own parser raises on a hostile text."""
 

@@ -35,7 +35,7 @@ from steerline.simulation.scenarios.werewolf_theory import (
 NOTHING = "nothing"
 
 _CLAIM = re.compile(
-    rf"^\s*CLAIM:\s*(\S+)\s+(?:is|am)\s+(?:an?\s+|the\s+)?({WOLF}|{SEER}|{WITCH}|{VILLAGER})\b",
+    rf"^[ \t]*CLAIM:\s*(\S+)\s+(?:is|am)\s+(?:an?\s+|the\s+)?({WOLF}|{SEER}|{WITCH}|{VILLAGER})\b",
     re.IGNORECASE | re.MULTILINE,
 )
 

@@ -38,7 +38,7 @@ def test_only_what_is_allowed_may_change(policy: str, fields: list[str], diff: d
 
 
 def test_agents_are_created_within_the_quota() -> None:
-    children = {"x": "a", "y": "a", "b": "a", "z": "nobody", "\x1b[2J": "a"}
+    children = {"x": "a", "y": "a", "b": "a", "z": "nobody", "\x1b[2J": "a", "w\n": "a", "environment": "a"}
     one = chat("greet", "greet", agent={"spawn_quota": 1}, params={"children": children})
     result = run(one)
     assert [event.agent for event in result.of_kind("agent.spawned")] == ["x"]
@@ -48,6 +48,8 @@ def test_agents_are_created_within_the_quota() -> None:
         "b": "the name is taken",
         "z": "the creator is not alive",
         "\x1b[2J": "the name is none for an agent",
+        "w\n": "the name is none for an agent",
+        "environment": "the name is none for an agent",
     }
     assert [e.agent for e in result.of_kind("action.taken") if e.tick == 1] == ["a", "b", "x"]
 

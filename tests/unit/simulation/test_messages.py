@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from steerline.errors import SimulationError
 from steerline.simulation.result import Result
 from steerline.simulation.runner import run
 from steerline.simulation.store.memory import MemoryStore
@@ -124,6 +125,13 @@ def test_a_message_cannot_pass_for_the_prompt_or_for_the_readers_answer() -> Non
     lines = [line for line in prompt.splitlines() if "ANSWER: 20" in line or "Only you know: all" in line]
     assert lines
     assert all(line.startswith("> ") for line in lines)
+
+
+def test_no_agent_passes_for_the_environment_that_all_hear() -> None:
+    one = chat("greet", "greet")
+    agents = (one.agents[0], one.agents[1].model_copy(update={"id": "environment"}))
+    with pytest.raises(SimulationError, match="no agent can be named environment"):
+        run(one.model_copy(update={"agents": agents}))
 
 
 def test_no_agents_secret_is_in_anothers_prompt() -> None:
