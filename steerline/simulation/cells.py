@@ -12,6 +12,7 @@ from steerline.config.load import changed
 from steerline.config.simulate import SimulateSpec
 from steerline.config.simulation import SimulationSpec
 from steerline.config.sweep_points import short_names
+from steerline.errors import SimulationError
 from steerline.simulation.game import Game
 
 
@@ -46,15 +47,23 @@ def cells(job: SimulateSpec) -> list[Cell]:
 
     Raises:
         ConfigError: a combination is no valid spec.
-        SimulationError: it names a scenario, topology or setting that does not exist.
+        SimulationError: it names a scenario, topology or setting that does not exist, or takes the course of another.
     """
-    found = []
+    found: dict[str, Cell] = {}
     for seed in job.seeds or (job.simulation.seed,):
         for values in product(*job.grid.values()):
             point = dict(zip(job.grid, values, strict=True))
             spec = changed(job.simulation, {**point, "seed": seed}, f"the simulation {point or job.name}, seed {seed}")
-            found.append(Cell(f"{spec.scenario.rpartition(':')[2]}-{Game.of(spec).fingerprint[:12]}", point, spec))
-    return found
+            cell = Cell(f"{spec.scenario.rpartition(':')[2]}-{Game.of(spec).fingerprint[:12]}", point, spec)
+            twin = found.setdefault(cell.name, cell)
+            if twin is not cell:
+                raise SimulationError(
+                    "two combinations of the grid are one simulation",
+                    got=f"{twin.label}, and {cell.label}",
+                    expected="values that decide what happens; limits and durability do not",
+                    fix="give each path different values, and limits in `simulation` itself",
+                )
+    return list(found.values())
 
 
 def _shown(value: Any) -> str:

@@ -46,3 +46,11 @@ def test_a_combination_that_is_no_simulation_is_refused_with_its_path() -> None:
 def test_a_grid_that_says_nothing_or_the_same_twice_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         SimulateSpec.model_validate(games().model_dump() | fields)
+
+
+@pytest.mark.parametrize(
+    "grid", [{"budgets.max_calls": (5, 10)}, {"durability.sync": (True, False)}, {"params.rounds": (3, 3)}], ids=str
+)
+def test_combinations_that_are_one_simulation_are_refused(grid: dict[str, tuple[object, ...]]) -> None:
+    with pytest.raises(SimulationError, match="are one simulation"):
+        cells(games(grid=grid))
