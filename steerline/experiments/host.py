@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from steerline.errors import InferenceError, LeaseError, SimulationError
+from steerline.errors import SteerlineError
 from steerline.experiments.played import Played, keep
 from steerline.inference.backends.open import open_backend
 from steerline.inference.client import InferenceClient
@@ -83,11 +84,19 @@ async def _play(cell: Cell, folder: Path, client: InferenceClient) -> Played:
         try:
             engine = Engine(cell.spec, store, cell.name, around=Surroundings(client=client), steal=True)
             result = await engine.run()
-        except (SimulationError, InferenceError, LeaseError) as error:
-            failed = Played(cell.name, "failed", str(error), seconds=time.monotonic() - began)
+            return keep(cell, result, store, folder, time.monotonic() - began)
+        except Exception as error:  # noqa: BLE001  a scenario or brain of somebody's own may raise anything
+            failed = Played(cell.name, "failed", _told(error), seconds=time.monotonic() - began)
             failed.save(folder)
             return failed
-        return keep(cell, result, store, folder, time.monotonic() - began)
+
+
+def _told(error: Exception) -> str:
+    """An error in words: ours as it stands; anything else with its kind and the line that raised it."""
+    if isinstance(error, SteerlineError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error}\n  where:    {place.filename}:{place.lineno}, in {place.name}"
 
 
 def _why(played: Played) -> str:

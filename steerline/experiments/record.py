@@ -64,14 +64,14 @@ def table(found: Mapping[Cell, Played]) -> str:
 
 
 def _record_numbers(recorder: Recorder, found: Mapping[Cell, Played]) -> None:
-    """A single simulation's numbers by tick; of many, their means at the end."""
+    """A single simulation's numbers by tick; of many, their means, by the ticks of all so that later attempts count."""
     if len(found) == 1:
         (played,) = found.values()
         for tick in range(max(map(len, played.metrics.values()), default=0)):
             recorder.metrics({name: v[tick] for name, v in played.metrics.items() if tick < len(v)}, tick)
         recorder.metrics({f"efficiency/{name}": value for name, value in played.efficiency.items()}, played.ticks)
         return
-    recorder.metrics(means([numbers(played) for played in found.values()]), 0)
+    recorder.metrics(means([numbers(played) for played in found.values()]), sum(p.ticks for p in found.values()))
 
 
 def numbers(played: Played) -> dict[str, float]:

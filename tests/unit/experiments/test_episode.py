@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from steerline.config.simulation_running import BudgetSpec
 from steerline.experiments import episode as module
 from steerline.experiments.episode import episode
 from steerline.experiments.host import play_all
@@ -51,6 +53,19 @@ def test_a_job_records_numbers_files_figures_and_traces(tmp_path: Path) -> None:
     assert server.history("efficiency/messages") == [(2, 3.0)]
     assert set(server.traces) == {"seed=0"}
     assert len(server.traces["seed=0"].spans) > 6
+
+
+def test_a_later_attempt_brings_its_own_means(tmp_path: Path) -> None:
+    found = cells(games(seeds=(0, 1)))
+    tight = [
+        replace(cell, spec=cell.spec.model_copy(update={"budgets": BudgetSpec(max_seconds=1e-9)})) for cell in found
+    ]
+    server, sims = FakeBackend(), tmp_path / "sims"
+    for attempt in (tight, found):
+        played = dict(zip(attempt, play_all(attempt, sims, 1, lambda _: None), strict=True))
+        with Recorder(RUN, tmp_path / "spool", backend=server) as recorder:
+            record(recorder, None, played, sims)
+    assert server.history("efficiency/turns") == [(2, 3.0), (6, 9.0)]
 
 
 def test_the_table_has_a_line_for_each_simulation(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,10 @@ from steerline.experiments.host import play_all
 from steerline.experiments.played import FILES, Played
 from steerline.simulation.bundle import read_bundle
 from steerline.simulation.cells import Cell, cells
+from steerline.simulation.rng import CounterRng
 from steerline.simulation.runner import run
+from steerline.simulation.scenario import Resolution
+from steerline.simulation.scenarios.public_goods import PublicGoods
 from tests.unit.experiments.jobs import debates, games
 
 SEEDS = (0, 1, 2)
@@ -71,6 +75,25 @@ def test_a_simulation_that_fails_says_why_and_leaves_the_others_alone(tmp_path: 
     assert ended.state == "ended"
     assert failed.state == "failed"
     assert "needs others" in failed.reason
+
+
+def test_a_scenario_of_somebodys_own_that_raises_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = cells(games(seeds=(0, 1)))
+    resolve = PublicGoods.resolve
+
+    def faulty(self: PublicGoods, state: Any, actions: Any, rng: CounterRng) -> Resolution:
+        if rng.seed == 1:
+            raise KeyError("pot")
+        return resolve(self, state, actions, rng)
+
+    monkeypatch.setattr(PublicGoods, "resolve", faulty)
+    (ended, failed), _ = _play(found, tmp_path)
+    assert ended.state == "ended"
+    assert failed.state == "failed"
+    assert failed.reason.startswith("KeyError: 'pot'")
+    assert "test_host.py" in failed.reason
 
 
 def test_a_lease_that_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
