@@ -65,7 +65,7 @@ def _run(file: Path, overrides: Sequence[str]) -> int:
 def _carry_out(loaded: Loaded[SimulateSpec]) -> int:
     from steerline.experiments.driver import SimulateDriver
     from steerline.orchestration.preflight import ClusterResources, preflight
-    from steerline.training.ray_trainer import cluster_nodes, in_one_worker
+    from steerline.training.ray_trainer import cluster_nodes, in_workers
 
     cluster = ClusterResources.from_ray(cluster_nodes())
     report = preflight(loaded.spec, cluster=cluster, provenance=loaded.provenance)
@@ -74,7 +74,7 @@ def _carry_out(loaded: Loaded[SimulateSpec]) -> int:
         sys.stderr.write(f"warning: {finding.problem}\n")
     # As Ctrl-C would: the run is closed as stopped, and Ray ends the workers with this process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return SimulateDriver(loaded, in_one_worker).run()
+    return SimulateDriver(loaded, in_workers).run()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -31,8 +30,8 @@ from steerline.tracking.runs import finish, start_run
 from steerline.training.job import Outcome
 from steerline.training.ray_job import RayJob
 
-Alone = Callable[[Callable[[], list[Played]], ClusterSpec], list[Played]]
-"""Runs a function in one worker with the resources of a cluster spec, again where that worker dies."""
+Workers = Callable[[Sequence[Callable[[], list[Played]]], ClusterSpec], list[list[Played]]]
+"""Runs functions side by side, each in a worker with the resources of a cluster spec, again where that worker dies."""
 
 PAUSED_EXIT_CODE = 130
 
@@ -42,11 +41,11 @@ class SimulateDriver:
 
     Args:
         loaded: the config.
-        alone: where a worker runs.
+        workers: where the shares of it run.
     """
 
-    def __init__(self, loaded: Loaded[SimulateSpec], alone: Alone) -> None:
-        self._loaded, self._alone = loaded, alone
+    def __init__(self, loaded: Loaded[SimulateSpec], workers: Workers) -> None:
+        self._loaded, self._workers = loaded, workers
         self.name = run_name(loaded.spec)
         self.folder = storage_folder(loaded.spec.cluster.storage_path) / self.name
         self._cells = cells(loaded.spec)
@@ -96,10 +95,8 @@ class SimulateDriver:
         """Every simulation's result, in the order of the cells: each worker takes every n-th."""
         spec, count = self._loaded.spec, self._loaded.spec.cluster.num_workers
         shares = [share for n in range(count) if (share := self._cells[n::count])]
-        with ThreadPoolExecutor(len(shares)) as threads:
-            works = [partial(_in_worker, share, self.folder, spec.together, spec.cluster) for share in shares]
-            results = list(threads.map(lambda work: self._alone(work, spec.cluster), works))
-        by_name = {played.name: played for share in results for played in share}
+        works = [partial(_in_worker, share, self.folder, spec.together, spec.cluster) for share in shares]
+        by_name = {played.name: played for share in self._workers(works, spec.cluster) for played in share}
         return [by_name[cell.name] for cell in self._cells]
 
     def _outcome(self, found: Sequence[Played]) -> Outcome:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import ray
@@ -95,6 +95,17 @@ def in_one_worker(work: Callable[[], T], cluster: ClusterSpec) -> T:
         SteerlineError: the function's own error.
         TrainingError: the process died more often than `cluster.max_failures` allows.
     """
+    (result,) = in_workers([work], cluster)
+    return result
+
+
+def in_workers(works: Sequence[Callable[[], T]], cluster: ClusterSpec) -> list[T]:
+    """Run functions side by side, each as `in_one_worker` does. All have ended before the error of one is raised.
+
+    Raises:
+        SteerlineError: a function's own error.
+        TrainingError: a process died more often than `cluster.max_failures` allows.
+    """
     # Ray makes tasks of functions alone; what binds arguments to one is an argument itself.
     task = ray.remote(_called).options(
         num_cpus=cluster.cpus_per_worker,
@@ -102,17 +113,19 @@ def in_one_worker(work: Callable[[], T], cluster: ClusterSpec) -> T:
         max_retries=cluster.max_failures,
         runtime_env={"env_vars": _environment(cluster)},
     )
+    under_way = [task.remote(work) for work in works]
+    ray.wait(under_way, num_returns=len(under_way), fetch_local=False)
     try:
-        result: T = ray.get(task.remote(work))
+        results: list[T] = ray.get(under_way)
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, SteerlineError) else error from None
     except ray.exceptions.RayError as error:
         raise TrainingError(
             f"the worker died more than {cluster.max_failures} times",
             got=str(error).strip()[-2000:],
-            fix="if it ran out of memory, lower `fit.batch_tokens` or take a smaller model",
+            fix="if it ran out of memory, take smaller batches or a smaller model",
         ) from error
-    return result
+    return results
 
 
 def _called(work: Callable[[], T]) -> T:
