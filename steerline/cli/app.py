@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,8 @@ host.register(app)
 
 def main() -> None:
     """Run the command line. An error that a user can mend is one message and its exit code, without a traceback."""
+    # As `python -m` does, but last: a `module:Class` of one's own lies in the folder that one is in.
+    sys.path.append(str(Path.cwd()))
     try:
         app()
     except SteerlineError as error:

@@ -24,6 +24,8 @@ def steerline(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STEERLINE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
+    # The command line puts the folder there.
+    monkeypatch.setattr(sys, "path", [*sys.path])
     # Set now, so that it is taken away again afterwards should a command set it.
     monkeypatch.setenv("STEERLINE_TRACEBACK", "")
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "MLFLOW_TRACKING_URI"):

@@ -42,6 +42,14 @@ def test_a_run_is_shown_tick_by_tick_and_is_that_of_the_library(steerline) -> No
     assert same.hash[:16] in ran.out
 
 
+def test_a_scenario_of_ones_own_lies_in_the_folder_that_one_is_in(steerline, tmp_path) -> None:
+    source = "from steerline.simulation.scenarios.public_goods import PublicGoods\nclass Commons(PublicGoods): ...\n"
+    (tmp_path / "my_commons.py").write_text(source)
+    ran = steerline("simulate", "my_commons:Commons", *GAME[2:])
+    assert ran.code == 0, ran.err
+    assert "ended after 3 ticks" in ran.out
+
+
 def test_settings_reach_the_simulation(steerline) -> None:
     ran = steerline(*GAME, "--set", "params.rounds=1", "--set", "seed=3")
     assert "ended after 1 ticks" in ran.out
