@@ -122,4 +122,7 @@ def run(rank: int, world_size: int, folder: Path) -> None:
                 resumed.close()
     if rank == 0:
         torch.save(seen, folder / f"seen-{world_size}.pt")
-    dist.destroy_process_group()
+    # Everybody waits for what was seen to be on the disk, and leaves at once: threads of gloo that outlive the
+    # interpreter abort it now and then ("terminate called without an active exception").
+    dist.barrier()
+    os._exit(0)
