@@ -110,7 +110,7 @@ class SimulationSpec(Spec):
         known = {agent.id for agent in self.agents}
         if self.population is not None:
             return self
-        for place, names in self._named():
+        for place, names in self.named():
             if strangers := sorted(names - known):
                 raise misfit(f"{strangers[0]} is no agent", place, expected=", ".join(sorted(known)))
         return self
@@ -121,7 +121,23 @@ class SimulationSpec(Spec):
             raise misfit("masks let agents hear each other inside a round", "engine", fix="set `engine: sequential`")
         return self
 
-    def _named(self) -> list[tuple[str, set[str]]]:
+    @model_validator(mode="after")
+    def _budgets_let_something_happen(self) -> SimulationSpec:
+        most_tokens = self.budgets.max_tokens
+        is_free = all(model.prompt_price == 0 == model.completion_price for model in self.models.values())
+        for place, llm in self._asking():
+            if most_tokens is not None and llm.sampling.max_tokens >= most_tokens:
+                raise misfit(
+                    "no call fits into the budget",
+                    "budgets.max_tokens",
+                    f"{place}.sampling.max_tokens",
+                    expected=f"more than the {llm.sampling.max_tokens} tokens of one answer",
+                )
+        if self.budgets.max_cost is not None and self.models and is_free:
+            raise misfit("nothing costs anything", "budgets.max_cost", fix="set the prices of the models")
+        return self
+
+    def named(self) -> list[tuple[str, set[str]]]:
         """Where agents are named, and which."""
         named = [("topology", _named(self.topology))]
         for place, interceptor in enumerate(self.interceptors):
@@ -135,14 +151,18 @@ class SimulationSpec(Spec):
         return named
 
     def _aliases(self) -> list[tuple[str, str]]:
+        named = [(place, llm.model) for place, llm in self._asking()]
+        if isinstance(self.population, GeneratedPopulation):
+            named.append(("population.model", self.population.model))
+        return named
+
+    def _asking(self) -> list[tuple[str, LlmBrain]]:
+        """Brains that ask a model, and where they stand."""
         brains: list[tuple[str, BrainSpec]] = [(f"agents.{n}.brain", a.brain) for n, a in enumerate(self.agents)]
         if self.population is not None:
             groups = self.population.groups if self.population.kind == "mix" else (self.population,)
             brains += [("population", group.brain) for group in groups]
-        named = [(place, llm.model) for place, brain in brains if (llm := _llm(brain)) is not None]
-        if isinstance(self.population, GeneratedPopulation):
-            named.append(("population.model", self.population.model))
-        return named
+        return [(place, llm) for place, brain in brains if (llm := _llm(brain)) is not None]
 
 
 def _llm(brain: BrainSpec) -> LlmBrain | None:

@@ -129,6 +129,12 @@ class InjectStep(Spec):
     state: dict[str, Any] | None = None
     """Fields of the scenario's state that are set."""
 
+    @model_validator(mode="after")
+    def _says_something(self) -> InjectStep:
+        if self.message is None and self.state is None:
+            raise misfit("nothing is injected", "message", "state", fix="set `message`, `state` or both")
+        return self
+
 
 class InterviewStep(Spec):
     """A question to agents, on a copy of what they know."""

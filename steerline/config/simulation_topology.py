@@ -230,6 +230,14 @@ class EditInterceptor(Spec):
     replacement: str
     """What takes its place."""
 
+    @model_validator(mode="after")
+    def _replaces(self) -> EditInterceptor:
+        try:
+            re.sub(f"{self.pattern}|", self.replacement, "")
+        except (re.error, IndexError) as error:
+            raise misfit(f"the pattern has no such group: {error}", "replacement", "pattern") from error
+        return self
+
 
 class DelayInterceptor(Spec):
     """Messages that arrive later."""

@@ -47,7 +47,7 @@ def world_of(game: Game, agents: Iterable[AgentSpec], seq: int) -> World:
 
     Raises:
         SimulationError: two agents share a name or one has the environment's, an agent names a policy that the
-            scenario lacks, or these agents do not fit the scenario or the topology.
+            scenario lacks, the spec names a stranger, or these agents do not fit the scenario or the topology.
     """
     living: dict[str, AgentSpec] = {}
     for agent in sorted(agents, key=lambda agent: agent.id):
@@ -57,6 +57,9 @@ def world_of(game: Game, agents: Iterable[AgentSpec], seq: int) -> World:
             raise SimulationError(f"two agents are named {agent.id}", fix="give the population another `prefix`")
         _check_policy(game, agent)
         living[agent.id] = agent
+    for place, names in game.spec.named():
+        if strangers := sorted(names - living.keys()):
+            raise SimulationError(f"{strangers[0]} is no agent", where=place, expected=", ".join(list(living)[:20]))
     seats = [seat_of(agent) for agent in living.values()]
     state = game.scenario.reset(seats, game.rng.within("reset"))
     check_plain(state, f"the state of {game.spec.scenario}")

@@ -13,6 +13,9 @@ from steerline.config.simulation import SimulationSpec
 AGENTS = [{"id": name, "brain": {"kind": "scripted", "policy": "conditional"}} for name in "ab"]
 GOOD: dict[str, Any] = {"scenario": "public_goods", "max_ticks": 3, "agents": AGENTS}
 
+MODELS = {"m": {"backend": {"kind": "openai", "url": "http://127.0.0.1:9/v1", "model": "m"}}}
+MODELLED = {"id": "a", "brain": {"kind": "llm", "model": "m", "sampling": {"max_tokens": 64}}}
+
 
 def refusal(**changes: Any) -> str:
     with pytest.raises(ValidationError) as caught:
@@ -50,6 +53,10 @@ def test_a_topology_that_names_a_stranger_is_refused() -> None:
         ({"workflow": [{"kind": "interview", "at": 1, "question": "?", "agents": ["eve"]}]}, "eve is no agent"),
         ({"interceptors": [{"kind": "edit", "pattern": "(", "replacement": ""}]}, "no regular expression"),
         ({"budgets": {"max_calls": 3, "max_calls_per_tick": 4}}, "more calls than the whole run"),
+        ({"interceptors": [{"kind": "edit", "pattern": "(a)", "replacement": r"\2"}]}, "no such group"),
+        ({"workflow": [{"kind": "inject", "at": 1}]}, "nothing is injected"),
+        ({"models": MODELS, "agents": [MODELLED], "budgets": {"max_tokens": 64}}, "no call fits into the budget"),
+        ({"models": MODELS, "agents": [MODELLED], "budgets": {"max_cost": 1.0}}, "nothing costs anything"),
         ({"straggler": {"policy": "late"}}, "nothing is late without a time"),
     ],
 )

@@ -109,6 +109,21 @@ def test_a_model_invents_agents_and_its_calls_are_journaled() -> None:
     assert [(call.tick, call.agent) for call in store.calls("s")] == [(-1, "agent-0001"), (-1, "agent-0002")]
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"workflow": [{"kind": "interview", "at": 1, "question": "?", "agents": ["eve"]}]},
+        {"workflow": [{"kind": "inject", "at": 1, "message": "hi", "recipients": ["eve"]}]},
+        {"interceptors": [{"kind": "drop", "match": {"senders": ["eve"]}}]},
+    ],
+    ids=str,
+)
+def test_a_stranger_is_refused_once_the_population_is_known(named: dict[str, Any]) -> None:
+    mix = {"kind": "mix", "count": 2, "groups": [{"brain": FULL}]}
+    with pytest.raises(SimulationError, match="eve is no agent"):
+        run(peopled(mix, **named))
+
+
 def test_names_that_clash_are_refused() -> None:
     mix = {"kind": "mix", "count": 2, "groups": [{"brain": FULL}]}
     with pytest.raises(SimulationError, match="two agents are named agent-0001"):
