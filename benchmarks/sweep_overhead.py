@@ -28,8 +28,6 @@ from steerline.config.sweep_points import Trial
 from steerline.orchestration import stack as stacks
 from steerline.sweeps.kinds import SharedTrials
 from steerline.sweeps.ledger import Found
-from steerline.sweeps.sweep import Sweep
-from steerline.training.ray_trainer import cluster_nodes
 
 SCALE = "objective.steering.boost.scale"
 CONFIG = Path(__file__).resolve().parents[1] / "jobs/configs/infosteer_smollm2.yaml"
@@ -46,6 +44,8 @@ class Trivial(SharedTrials):
 
 def sweep(folder: Path, number: int, num_trials: int) -> float:
     """Seconds of a whole sweep."""
+    from steerline.sweeps.sweep import Sweep
+
     config = {
         "kind": "sweep",
         "name": f"overhead-{number}",
@@ -101,7 +101,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stack, _ = stacks.up(folder, standard_ports=False)
+        # Ray reads some of it when it is imported.
         os.environ |= stack.environment()
+        import ray
+
+        from steerline.training.ray_trainer import cluster_nodes
+
         try:
             cluster_nodes()
             numbers = iter(range(10_000))
@@ -113,6 +118,7 @@ def main() -> int:
                 repetitions=args.repetitions,
             )
         finally:
+            ray.shutdown()
             stacks.down(folder)
     found = ratio(samples, "sweep", "plain Tune")
     mine, other = (1000 * statistics.median(samples[name]) / args.trials for name in ("sweep", "plain Tune"))
