@@ -26,6 +26,9 @@ class SimulateSpec(Spec):
     played."""
     seeds: tuple[int, ...] = ()
     """Each combination is played once with each of these seeds; none takes `simulation.seed`."""
+    baseline: Literal["none", "vote"] = "none"
+    """What each simulation is set against: nothing, or a vote that may spend as many tokens on the same question, where
+    the scenario has one (`efficiency/equal_budget_gain`)."""
     together: int = Field(default=64, ge=1, json_schema_extra=NOT_IDENTITY)
     """Simulations that one worker plays at once. They share its models, and their turns share batches."""
     tracking: TrackingSpec = Field(default=TrackingSpec(), json_schema_extra=NOT_IDENTITY)

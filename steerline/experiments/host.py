@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from steerline.errors import SteerlineError
@@ -16,6 +17,7 @@ from steerline.inference.backends.open import open_backend
 from steerline.inference.client import InferenceClient
 from steerline.inference.request import Backend
 from steerline.simulation.cells import Cell
+from steerline.simulation.efficiency.vote import against_vote
 from steerline.simulation.engine import Engine, Surroundings
 from steerline.simulation.store.sqlite import SqliteStore
 
@@ -82,9 +84,14 @@ async def _play(cell: Cell, folder: Path, client: InferenceClient) -> Played:
     began = time.monotonic()
     with closing(SqliteStore(folder / "simulation.sqlite", sync=cell.spec.durability.sync)) as store:
         try:
-            engine = Engine(cell.spec, store, cell.name, around=Surroundings(client=client), steal=True)
-            result = await engine.run()
-            return keep(cell, result, store, folder, time.monotonic() - began)
+            around = Surroundings(client=client)
+            result = await Engine(cell.spec, store, cell.name, around=around, steal=True).run()
+            worth: Mapping[str, float] = {}
+            if cell.against_vote and result.status == "ended":
+                vote, worth = await against_vote(result, store, around)
+                if vote.status != "ended":
+                    result = replace(result, status=vote.status, reason=f"the vote beside it: {vote.reason}")
+            return keep(cell, result, store, folder, time.monotonic() - began, worth)
         except Exception as error:  # noqa: BLE001  a scenario or brain of somebody's own may raise anything
             failed = Played(cell.name, "failed", _told(error), seconds=time.monotonic() - began)
             failed.save(folder)

@@ -77,8 +77,19 @@ class Played:
         return cls(**json.loads(path.read_bytes())) if path.is_file() else None
 
 
-def keep(cell: Cell, result: Result, store: Store, folder: Path, seconds: float) -> Played:
-    """Write a simulation's files, and its result last, so that a result stands for all of them."""
+def keep(
+    cell: Cell, result: Result, store: Store, folder: Path, seconds: float, worth: Mapping[str, float] | None = None
+) -> Played:
+    """Write a simulation's files, and its result last, so that a result stands for all of them.
+
+    Args:
+        cell: the simulation.
+        result: what came of it.
+        store: holds it.
+        folder: gets the files.
+        seconds: that this attempt took.
+        worth: what a baseline says of it; joins its efficiency.
+    """
     write_bundle(result, store, folder)
     write_traces(result, store, folder / "transcript.jsonl")
     names = dict.fromkeys(name for values in result.metrics for name in values)
@@ -90,7 +101,7 @@ def keep(cell: Cell, result: Result, store: Store, folder: Path, seconds: float)
         result.hash,
         {name: [values[name] for values in result.metrics if name in values] for name in names},
         dict(result.outcome),
-        efficiency(result, tuple(store.calls(result.sim))),
+        {**efficiency(result, tuple(store.calls(result.sim))), **(worth or {})},
         seconds,
     )
     played.save(folder)

@@ -13,6 +13,7 @@ from steerline.config.simulate import SimulateSpec
 from steerline.config.simulation import SimulationSpec
 from steerline.config.sweep_points import short_names
 from steerline.errors import SimulationError
+from steerline.simulation.efficiency.vote import ballot
 from steerline.simulation.game import Game
 
 
@@ -24,11 +25,13 @@ class Cell:
         name: its own in the job's folder and in its store; made of what decides its course.
         values: dotted path of the grid to the value it has here.
         spec: the simulation, with its seed.
+        against_vote: whether a vote of equal cost is played beside it.
     """
 
     name: str
     values: Mapping[str, Any]
     spec: SimulationSpec
+    against_vote: bool = False
 
     @property
     def point(self) -> str:
@@ -47,14 +50,20 @@ def cells(job: SimulateSpec) -> list[Cell]:
 
     Raises:
         ConfigError: a combination is no valid spec.
-        SimulationError: it names a scenario, topology or setting that does not exist, or takes the course of another.
+        SimulationError: it names a scenario, topology or setting that does not exist, takes the course
+            of another, or has no vote to stand against.
     """
     found: dict[str, Cell] = {}
+    against_vote = job.baseline == "vote"
     for seed in job.seeds or (job.simulation.seed,):
         for values in product(*job.grid.values()):
             point = dict(zip(job.grid, values, strict=True))
             spec = changed(job.simulation, {**point, "seed": seed}, f"the simulation {point or job.name}, seed {seed}")
-            cell = Cell(f"{spec.scenario.rpartition(':')[2]}-{Game.of(spec).fingerprint[:12]}", point, spec)
+            name = f"{spec.scenario.rpartition(':')[2]}-{Game.of(spec).fingerprint[:12]}"
+            if against_vote:
+                Game.of(ballot(spec, 1))
+                name += "-vs"
+            cell = Cell(name, point, spec, against_vote)
             twin = found.setdefault(cell.name, cell)
             if twin is not cell:
                 raise SimulationError(

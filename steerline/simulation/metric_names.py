@@ -6,6 +6,7 @@ from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import AgentSpec, ScriptedBrain
 from steerline.config.simulation_running import LiveReplay
 from steerline.simulation.efficiency import efficiency
+from steerline.simulation.efficiency.vote import MEASURES
 from steerline.simulation.names import scenario_class
 from steerline.simulation.runner import run
 
@@ -25,8 +26,12 @@ _OF_CALLS = (
 _OF_PRICES = ("cost", "cost_uncached", "cost_per_success")
 
 
-def metric_names(spec: SimulationSpec) -> frozenset[str]:
+def metric_names(spec: SimulationSpec, *, against_vote: bool = False) -> frozenset[str]:
     """The scenario's metrics, and `efficiency/` measures: those of a few ticks in which all agents follow a script.
+
+    Args:
+        spec: the simulation.
+        against_vote: whether a vote of equal cost is played beside it.
 
     Raises:
         SimulationError: it cannot be played.
@@ -43,6 +48,8 @@ def metric_names(spec: SimulationSpec) -> frozenset[str]:
     measured = {*efficiency(result, ())}
     if spec.models:
         measured |= {*_OF_CALLS, *(_OF_PRICES if _has_prices(spec) else ())}
+    if against_vote:
+        measured |= {*MEASURES}
     return frozenset(names | {f"efficiency/{name}" for name in measured})
 
 

@@ -25,6 +25,7 @@ from steerline.simulation.prompting import compose
 from steerline.simulation.rng import CounterRng
 
 if TYPE_CHECKING:
+    from steerline.config.simulation import SimulationSpec
     from steerline.simulation.oracle import Oracle
 
 State = Any
@@ -164,6 +165,10 @@ class Scenario(ABC, Generic[P]):
     def outcome(self, state: State) -> Mapping[str, Any]:
         """The result as plain data: what a transcript says about the run's question, answer and correctness."""
         return dict(self.metrics(state))
+
+    def vote(self, spec: SimulationSpec, voters: int) -> SimulationSpec | None:
+        """The same question put once to so many agents that never talk; none where there is no question to vote on."""
+        return None
 
     def joined(self, state: State, seat: Seat, rng: CounterRng) -> State:
         """The world after an agent came in."""

@@ -106,7 +106,7 @@ def _simulated(sweep: SweepSpec) -> Recorded | None:
     which the simulations' own check says."""
     assert isinstance(sweep.base, SimulateSpec)
     try:
-        return Recorded(metric_names(sweep.base.simulation), frozenset())
+        return Recorded(metric_names(sweep.base.simulation, against_vote=sweep.base.baseline == "vote"), frozenset())
     except SimulationError:
         return None
 

@@ -17,7 +17,7 @@ from steerline.simulation.event import Event
 from steerline.simulation.result import Result
 from steerline.simulation.store.base import Call
 
-_TURNS = ("action.taken", "action.invalid")
+TURNS = ("action.taken", "action.invalid")
 _MILLION = 1e6
 
 
@@ -41,7 +41,7 @@ def efficiency(result: Result, calls: Sequence[Call]) -> dict[str, float]:
         / P(one agent wrong), error_adoption (share of agents who were right among others who were not, and became
         wrong), cost_per_success where there is a cost and success.
     """
-    turns = [event for event in result.events if event.kind in _TURNS]
+    turns = [event for event in result.events if event.kind in TURNS]
     sent = sum(1 for _ in result.of_kind("msg.sent"))
     found: dict[str, float] = {"turns": float(len(turns)), "messages": float(sent)}
     if turns:

@@ -18,6 +18,7 @@ from pydantic import Field
 from steerline.config.base import Spec
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import AgentSpec, Profile, ScriptedBrain
+from steerline.config.simulation_running import BudgetSpec
 from steerline.config.simulation_topology import FullTopology
 from steerline.data.synthetic.arithmetic import evaluate
 from steerline.errors import SimulationError
@@ -172,6 +173,9 @@ class Debate(Scenario[DebateParams]):
             "accuracies": [fmean(value == right for value in answers.values()) for answers in state["answers"]],
         }
 
+    def vote(self, spec: SimulationSpec, voters: int) -> SimulationSpec:
+        return voting(spec, voters)
+
     def _legal(self, state: State, own: int | None) -> ActionSpec:
         """Answers that cannot be read leave an agent with the answer it had."""
         if not state["options"]:
@@ -235,14 +239,27 @@ def voting(spec: SimulationSpec, voters: int) -> SimulationSpec:
         voters: how many; as many as the debate's tokens pay for. Copies of the debaters, in turn.
 
     Returns:
-        a simulation with the same seed, and so the same question.
+        a simulation with the same seed, and so the same question, and with no limits.
+
+    Raises:
+        SimulationError: no debater is listed under `agents`.
     """
     debaters = [agent for agent in spec.agents if agent.profile.role != JUDGE]
+    if not debaters:
+        raise SimulationError("nobody could vote", where="agents", fix="list the debaters one by one")
     copies = (debaters[n % len(debaters)] for n in range(voters))
     agents = tuple(agent.model_copy(update={"id": f"voter-{n:04d}"}) for n, agent in enumerate(copies, 1))
     params = {**spec.params, "rounds": 0}
-    # Without rounds nobody speaks; a topology that names debaters would not fit the voters.
-    changes = {"agents": agents, "params": params, "topology": FullTopology(kind="full"), "workflow": ()}
+    # Without rounds nobody speaks; what names debaters would not fit the voters.
+    changes = {
+        "agents": agents,
+        "population": None,
+        "params": params,
+        "topology": FullTopology(kind="full"),
+        "interceptors": (),
+        "workflow": (),
+        "budgets": BudgetSpec(),
+    }
     return spec.model_copy(update=changes)
 
 

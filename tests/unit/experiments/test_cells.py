@@ -33,6 +33,11 @@ def test_a_name_says_what_decides_the_course_and_nothing_else() -> None:
     assert cell.name == renamed.name != longer.name
 
 
+def test_a_scenario_without_a_question_has_no_vote_to_stand_against() -> None:
+    with pytest.raises(SimulationError, match="public_goods has no vote"):
+        cells(games(baseline="vote"))
+
+
 def test_a_combination_that_is_no_simulation_is_refused_with_its_path() -> None:
     with pytest.raises(ConfigError, match="max_ticks"):
         cells(games(grid={"max_ticks": (0,)}))

@@ -16,6 +16,7 @@ from steerline.simulation.cells import Cell, cells
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.runner import run
 from steerline.simulation.scenario import Resolution
+from steerline.simulation.scenarios.debate import voting
 from steerline.simulation.scenarios.public_goods import PublicGoods
 from tests.unit.experiments.jobs import debates, games
 
@@ -94,6 +95,17 @@ def test_a_scenario_of_somebodys_own_that_raises_leaves_the_others_alone(
     assert failed.state == "failed"
     assert failed.reason.startswith("KeyError: 'pot'")
     assert "test_host.py" in failed.reason
+
+
+def test_a_debate_is_set_against_a_vote_that_costs_as_much(tmp_path: Path) -> None:
+    found = cells(debates(seeds=SEEDS, baseline="vote"))
+    played, _ = _play(found, tmp_path)
+    for cell, one in zip(found, played, strict=True):
+        worth = one.efficiency
+        assert worth["voters"] == worth["turns"] == 6
+        assert worth["vote_correct"] == float(run(voting(cell.spec, 6)).outcome["correct"])
+        assert worth["equal_budget_gain"] == worth["correct"] - worth["vote_correct"]
+        assert one.hash == run(cell.spec, sim=cell.name).hash
 
 
 def test_a_lease_that_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:

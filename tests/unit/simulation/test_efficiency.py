@@ -8,6 +8,7 @@ from steerline.inference.request import GenResult, Usage
 from steerline.simulation.efficiency import efficiency
 from steerline.simulation.efficiency.measures import tokens
 from steerline.simulation.efficiency.overlap import repeated_share, similarity
+from steerline.simulation.efficiency.vote import voters
 from steerline.simulation.runner import run
 from steerline.simulation.scenarios.debate import game
 from steerline.simulation.store.base import Call
@@ -38,6 +39,14 @@ def test_tokens_seconds_and_critical_path_are_those_of_the_journal() -> None:
     assert found["critical_path_s"] == 5
     assert found["parallel_speed"] == 1.2
     assert found["coordination_overhead"] == 2
+
+
+def test_tokens_pay_for_voters_at_the_price_of_an_answer_of_the_first_tick() -> None:
+    result = run(game(["independent"] * 3, rounds=2))
+    first, later = [_call(0, name, 1.0) for name in "abc"], [_call(1, name, 1.0) for name in "ab"]
+    assert voters(result, [*first, *later]) == 5
+    assert voters(result, [*first, _call(0, "a", 1.0)]) == 3
+    assert voters(result, ()) == 9
 
 
 def test_a_liar_among_followers_is_seen_in_the_adoption_of_errors() -> None:
