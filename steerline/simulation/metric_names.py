@@ -46,6 +46,8 @@ def metric_names(spec: SimulationSpec, *, against_vote: bool = False) -> frozens
     result = run(spec.model_copy(update=changes))
     names = {name for values in result.metrics for name in values}
     measured = {*efficiency(result, ())}
+    if spec.models and "correct" in measured:
+        measured |= {"correct_per_call", "last_round_value"}
     if spec.models:
         measured |= {*_OF_CALLS, *(_OF_PRICES if _has_prices(spec) else ())}
     if against_vote:

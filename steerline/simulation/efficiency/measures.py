@@ -7,8 +7,7 @@ run gives no ground for (no calls, no messages, nobody right or wrong) is left o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -19,6 +18,7 @@ from steerline.simulation.store.base import Call
 
 TURNS = ("action.taken", "action.invalid")
 _MILLION = 1e6
+_PAIR = 2
 
 
 def efficiency(result: Result, calls: Sequence[Call]) -> dict[str, float]:
@@ -38,8 +38,9 @@ def efficiency(result: Result, calls: Sequence[Call]) -> dict[str, float]:
         prompt or answer), coordination_overhead = calls - 1, against one agent that answers once.
 
         With a right answer: correct, alone_correct (share right in the first round), error_amplification = P(run wrong)
-        / P(one agent wrong), error_adoption (share of agents who were right among others who were not, and became
-        wrong), cost_per_success where there is a cost and success.
+        / P(one agent wrong), error_adoption (of the messages of a sender who was wrong to a receiver who was right, the
+        share after which the receiver was wrong). With calls too: correct_per_call, last_round_value (what the last
+        round added to the share right, per 1000 tokens of it). cost_per_success where there is a cost and success.
     """
     turns = [event for event in result.events if event.kind in TURNS]
     sent = sum(1 for _ in result.of_kind("msg.sent"))
@@ -47,7 +48,7 @@ def efficiency(result: Result, calls: Sequence[Call]) -> dict[str, float]:
     if turns:
         found["message_density"] = sent / len(turns)
         found["invalid_share"] = sum(event.kind == "action.invalid" for event in turns) / len(turns)
-    found |= _redundancy(turns) | _of_calls(result, calls) | _of_success(result, turns)
+    found |= _redundancy(turns) | _of_calls(result, calls) | _of_success(result, turns, calls)
     if found.get("cost") and found.get("correct"):
         found["cost_per_success"] = found["cost"] / found["correct"]
     return found
@@ -111,36 +112,67 @@ def _redundancy(turns: Sequence[Event]) -> dict[str, float]:
     return {"redundancy": fmean(likeness), "distinct_share": 1 - fmean(likeness)} if likeness else {}
 
 
-def _of_success(result: Result, turns: Sequence[Event]) -> dict[str, float]:
+def _of_success(result: Result, turns: Sequence[Event], calls: Sequence[Call]) -> dict[str, float]:
     """How right the run is, and whether errors spread: the scenario gives `correct` and the `reference`."""
     outcome = result.outcome
     if not isinstance(outcome.get("correct"), bool):
         return {}
     found = {"correct": float(outcome["correct"])}
+    if calls:
+        found["correct_per_call"] = found["correct"] / len(calls)
     if "reference" not in outcome:
         return found
     right = str(outcome["reference"])
     answers: defaultdict[tuple[int, int], dict[str, bool]] = defaultdict(dict)
     for event in turns:
-        answers[event.tick, event.payload["round"]][str(event.agent)] = str(event.payload["payload"]) == right
+        answers[event.tick, event.payload["round"]][str(event.agent)] = _is_right(event, right)
     rounds = [answers[place] for place in sorted(answers)]
-    exposed = adopted = 0
-    for before, after in pairwise(rounds):
-        if all(before.values()):
-            continue
-        for agent, was_right in before.items():
-            if was_right and agent in after:
-                exposed += 1
-                adopted += not after[agent]
-    first = fmean(rounds[0].values()) if rounds and rounds[0] else None
-    if first is not None:
+    if rounds:
+        first = fmean(rounds[0].values())
         found["alone_correct"] = first
         # P(run wrong) / P(one agent wrong): below 1 the others mend errors, above 1 they amplify them.
         if first < 1:
             found["error_amplification"] = (1 - found["correct"]) / (1 - first)
-    if exposed:
-        found["error_adoption"] = adopted / exposed
-    return found
+    return found | _adoption(result.events, right) | _last_round(answers, calls)
+
+
+def _is_right(turn: Event, right: str) -> bool:
+    return str(turn.payload["payload"]) == right
+
+
+def _adoption(events: Sequence[Event], right: str) -> dict[str, float]:
+    """Edge by edge: who was right, was told something by somebody who was wrong, and answered again."""
+    was_right: dict[str, bool] = {}
+    is_wrong: dict[str, bool] = {}
+    heard: defaultdict[str, int] = defaultdict(int)
+    exposed = adopted = 0
+    for event in events:
+        match event.kind:
+            case "msg.sent":
+                is_wrong[event.payload["id"]] = was_right.get(event.payload["sender"]) is False
+            case "msg.delivered" if is_wrong[event.payload["id"]]:
+                for agent in event.payload["recipients"]:
+                    heard[agent] += 1
+            case "action.taken" | "action.invalid":
+                agent, now = str(event.agent), _is_right(event, right)
+                told = heard.pop(agent, 0)
+                if was_right.get(agent):
+                    exposed += told
+                    adopted += 0 if now else told
+                was_right[agent] = now
+    return {"error_adoption": adopted / exposed} if exposed else {}
+
+
+def _last_round(answers: Mapping[tuple[int, int], Mapping[str, bool]], calls: Sequence[Call]) -> dict[str, float]:
+    """What the last round was worth, where the same agents had answered in an earlier tick."""
+    if len(answers) < _PAIR:
+        return {}
+    before, last = sorted(answers)[-_PAIR:]
+    spent = tokens([call for call in calls if call.tick == last[0]])
+    if not spent or before[0] == last[0] or answers[before].keys() != answers[last].keys():
+        return {}
+    gained = fmean(answers[last].values()) - fmean(answers[before].values())
+    return {"last_round_value": 1000 * gained / spent}
 
 
 def _used(call: Call, name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from steerline.config.simulation_topology import NoTopology
 from steerline.inference.request import GenResult, Usage
 from steerline.simulation.efficiency import efficiency
 from steerline.simulation.efficiency.measures import tokens
@@ -57,6 +58,28 @@ def test_a_liar_among_followers_is_seen_in_the_adoption_of_errors() -> None:
         for seed in range(12)
     ]
     assert any(found.get("error_adoption") == 1.0 for found in followers)
+
+
+def test_errors_are_adopted_along_messages_alone() -> None:
+    spec = game(["follower", "liar", "liar", "liar"], rounds=1)
+    seeds = [spec.model_copy(update={"seed": seed}) for seed in range(12)]
+    apart = [one.model_copy(update={"topology": NoTopology(kind="none")}) for one in seeds]
+    assert not any("error_adoption" in efficiency(run(one), ()) for one in apart)
+    # Three who were wrong told the one who was right, in each of the seeds in which it was.
+    told = [found for one in seeds if "error_adoption" in (found := efficiency(run(one), ()))]
+    assert 0 < len(told) < 12
+    assert all(found["error_adoption"] == 1.0 for found in told)
+
+
+def test_the_last_round_is_worth_what_it_adds_for_its_tokens() -> None:
+    spec = game(["follower", "stubborn", "stubborn"], rounds=1)
+    calls = [_call(tick, f"agent-{n}", 1.0) for tick in (0, 1) for n in (1, 2, 3)]
+    for seed in range(12):
+        result = run(spec.model_copy(update={"seed": seed}))
+        before, after = result.outcome["accuracies"]
+        found = efficiency(result, calls)
+        assert found["last_round_value"] == pytest.approx(1000 * (after - before) / 36)
+        assert found["correct_per_call"] == found["correct"] / 6
 
 
 def test_a_text_that_stood_before_counts_as_repeated() -> None:
