@@ -37,6 +37,7 @@ EventKind = Literal[
     "human.requested",
     "human.answered",
     "control.applied",
+    "control.refused",
     "interview.answered",
     "metric.recorded",
 ]

@@ -52,7 +52,7 @@ def intercept(
         rng: draws of the tick.
         tick: now.
     """
-    caught = [recipient for recipient in parcel.copies if _matches(spec.match, parcel.message, recipient)]
+    caught = [to for to, copy in parcel.copies.items() if _matches(spec.match, copy, to)]
     if not caught:
         return
     rng, sender = rng.within(f"interceptor{place}"), parcel.message.sender
@@ -96,10 +96,13 @@ def _moderate(
         yield from _block(parcel, caught, "moderate", "the sender is muted")
         return
     words = "|".join(re.escape(word) for word in spec.forbidden)
-    found = re.search(rf"(?<!\w)(?:{words})(?!\w)", parcel.message.text, re.IGNORECASE)
-    if found is not None:
+    bad = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+    found = {to: word[0] for to in caught if (word := bad.search(parcel.copies[to].text)) is not None}
+    if found:
         _count(counters, key)
-        yield from _block(parcel, caught, "moderate", f"forbidden: {found[0]}")
+    for forbidden in dict.fromkeys(found.values()):
+        offended = [to for to, said in found.items() if said == forbidden]
+        yield from _block(parcel, offended, "moderate", f"forbidden: {forbidden}")
 
 
 def _block(parcel: Parcel, recipients: list[str], by: str, why: str) -> Iterator[Notice]:

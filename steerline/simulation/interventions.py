@@ -56,14 +56,28 @@ def planned(scene: Scene) -> Iterator[Intervention]:
 
 
 async def intervene(scene: Scene, intervention: Intervention) -> None:
-    """Carry one out.
+    """Carry one out. What somebody posted to a running simulation and does not fit is refused, with an event.
 
     Raises:
-        SimulationError: it does not fit the world.
+        SimulationError: what the workflow plans, or a fork changes, does not fit the world.
     """
     payload = dict(intervention.payload)
     head = {"id": intervention.id, "kind": intervention.kind, "posted": intervention.posted, "payload": payload}
-    scene.log("start", "control.applied", head)
+    applied = scene.log("start", "control.applied", head)
+    try:
+        await _carry_out(scene, intervention, payload)
+    except SimulationError as error:
+        if not intervention.posted or intervention.kind == "agents":
+            raise
+        # It would stand before every further attempt.
+        scene.log("start", "control.refused", {"id": intervention.id, "why": error.what}, cause=applied)
+
+
+async def _carry_out(scene: Scene, intervention: Intervention, payload: Mapping[str, Any]) -> None:
+    named = payload.get("recipients") if intervention.kind == "message" else payload.get("agents")
+    stranger = next((name for name in named or () if name not in scene.world.agents), None)
+    if stranger is not None and (intervention.posted or intervention.kind == "agents"):
+        raise SimulationError(f"there is no agent {stranger}", expected=", ".join(list(scene.world.agents)[:20]))
     match intervention.kind:
         case "message":
             recipients = payload.get("recipients")
@@ -114,8 +128,6 @@ def _set_state(scene: Scene, fields: Mapping[str, Any]) -> None:
 def _replace_agents(scene: Scene, agents: Mapping[str, Any]) -> None:
     """Other brains, profiles or memory policies for agents that are there: what a fork changes."""
     for name, spec in agents.items():
-        if name not in scene.world.agents:
-            raise SimulationError(f"there is no agent {name}", expected=", ".join(scene.world.agents))
         scene.world.agents[name] = AgentSpec.model_validate(spec)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import pytest
 
 from steerline.errors import SimulationError
 from steerline.simulation.control import Controls
 from steerline.simulation.engine import Surroundings
 from steerline.simulation.humans import HumanRequest
+from steerline.simulation.replay import replay_strictly
 from steerline.simulation.result import Result
 from steerline.simulation.runner import run
 from steerline.simulation.store.memory import MemoryStore
@@ -67,9 +71,29 @@ def test_a_changed_state_is_checked_against_the_state() -> None:
     store, controls = begun()
     controls.set_state({"spent": 99})
     assert run(TWO, store=store, sim="s", ticks=1).metrics[-1]["punishment"] == 99
-    controls.set_state({"weather": "rain"})
-    with pytest.raises(SimulationError, match="no field weather"):
-        run(TWO, store=store, sim="s", ticks=1)
+
+
+@pytest.mark.parametrize(
+    ("post", "why"),
+    [
+        (lambda controls: controls.set_state({"weather": "rain"}), "the state has no field weather"),
+        (lambda controls: controls.message("hello", ["eve"]), "there is no agent eve"),
+        (lambda controls: controls.interview("Who are you?", ["eve"]), "there is no agent eve"),
+    ],
+    ids=["state", "message", "interview"],
+)
+def test_what_does_not_fit_is_refused_with_an_event_and_the_run_goes_on(
+    post: Callable[[Controls], bool], why: str
+) -> None:
+    store, controls = begun()
+    post(controls)
+    result = run(TWO, store=store, sim="s")
+    assert [event.payload["why"] for event in result.of_kind("control.refused")] == [why]
+    assert result.status == "ended"
+    assert result.state == run(TWO).state
+    store.drop_snapshots("s")
+    assert run(TWO, store=store, sim="s").hash == result.hash
+    assert asyncio.run(replay_strictly(TWO, result.events, ())).hash == result.hash
 
 
 def test_an_interview_changes_nothing_but_the_log() -> None:

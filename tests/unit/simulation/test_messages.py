@@ -80,6 +80,14 @@ def test_interceptors_do_what_they_say(interceptor: dict[str, Any], at_1: set[st
         assert heard(result, "a", 2) == at_2
 
 
+def test_an_interceptor_sees_what_those_before_it_left() -> None:
+    edit = {"kind": "edit", "pattern": "at", "replacement": "near", "match": {"recipients": ["a"]}}
+    for later in ({"kind": "moderate", "forbidden": ["at"]}, {"kind": "drop", "match": {"pattern": "at"}}):
+        result = run(chat("echo", "greet", "echo", interceptors=[edit, later]))
+        assert "b near 0.0" in heard(result, "a", 1)
+        assert "b at 0.0" not in heard(result, "c", 1)
+
+
 def test_a_fault_changes_one_digit() -> None:
     (message,) = heard(run(chat("echo", "greet", interceptors=[{"kind": "fault"}])), "a", 1)
     assert message != "b at 0.0"
