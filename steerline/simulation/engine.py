@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_running import HybridReplay, PauseStep
-from steerline.errors import SimulationError
+from steerline.errors import LeaseError, SimulationError
 from steerline.inference.client import InferenceClient
 from steerline.simulation.asking import Asker
 from steerline.simulation.brains import Brains
@@ -110,6 +110,12 @@ class Engine:
             self._store.set_status(run.lease, status, reason)
             self._store.operate(self.sim, status, {"reason": reason, "ticks": run.ticks, "seconds": run.seconds})
             self._paused_for = reason if status == "paused" else ""
+        except LeaseError:
+            # How it stands is the new owner's to say.
+            raise
+        except Exception as error:
+            self._store.set_status(run.lease, "failed", str(error) or type(error).__name__)
+            raise
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, run.close(), return_exceptions=True)

@@ -74,3 +74,16 @@ def test_a_stopped_run_stays_stopped() -> None:
     for _ in range(2):
         result = run(SPEC, store=store, sim="s", backends={"m": Server()})
         assert (result.status, result.tick) == ("stopped", 1)
+
+
+def test_a_run_that_fails_says_so_in_its_store_and_goes_on_once_it_is_mended() -> None:
+    store, one = MemoryStore(), spec("conditional", "conditional")
+    run(one, store=store, sim="s", ticks=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PublicGoods, "metrics", lambda self, state: {"share": 1 / state["nothing"]})
+        with pytest.raises(KeyError):
+            run(one, store=store, sim="s")
+    record = store.find("s")
+    assert record is not None
+    assert (record.status, record.reason) == ("failed", "'nothing'")
+    assert run(one, store=store, sim="s").hash == run(one).hash
