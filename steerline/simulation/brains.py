@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -62,6 +63,7 @@ class Brains:
         decisions: dict[int, Decision] = {}
         models: dict[int, tuple[Turn, LlmBrain]] = {}
         people: dict[int, tuple[Turn, HumanBrain]] = {}
+        own: dict[int, tuple[Turn, CustomBrain]] = {}
         for place, turn in enumerate(turns):
             brain = turn.agent.brain
             if isinstance(brain, HybridBrain):
@@ -77,7 +79,8 @@ class Brains:
                 case StubBrain():
                     decisions[place] = self._stub(turn, brain)
                 case CustomBrain():
-                    decisions[place] = Decision(await self._own(brain).decide(turn))
+                    own[place] = (turn, brain)
+        decisions |= zip(own, await self._ask_own(list(own.values())), strict=True)
         decisions |= zip(models, await self._asker.ask(list(models.values())), strict=True)
         decisions |= zip(people, await self._humans.answer(list(people.values())), strict=True)
         return [self._fallen_back(turn, decisions[place]) for place, turn in enumerate(turns)]
@@ -113,6 +116,30 @@ class Brains:
         if rng.uniform("wrong") < brain.wrong:
             return Decision(any_legal(turn.observation.legal, rng))
         return self._scripted(turn, brain.policy)
+
+    async def _ask_own(self, turns: Sequence[tuple[Turn, CustomBrain]]) -> list[Decision]:
+        """Brains of somebody's own, side by side. One that fails or is late follows the straggler policy.
+
+        Raises:
+            Interruption: one does, and the policy is to wait.
+        """
+        asked = [(self._own(brain), turn) for turn, brain in turns]
+        answers = await asyncio.gather(*(self._in_time(brain, turn) for brain, turn in asked), return_exceptions=True)
+        decisions: list[Decision] = []
+        for turn, found in zip((turn for turn, _ in turns), answers, strict=True):
+            if isinstance(found, str):
+                decisions.append(Decision(found))
+                continue
+            if isinstance(found, BaseException) and not isinstance(found, Exception):
+                raise found
+            reason = f"the brain of {turn.agent.id} gave no text: {found!r}"[:400]
+            if self._game.spec.straggler.policy == "wait":
+                raise Interruption("paused", reason)
+            decisions.append(Decision(None, reason))
+        return decisions
+
+    async def _in_time(self, brain: Brain, turn: Turn) -> str:
+        return await asyncio.wait_for(brain.decide(turn), self._game.spec.straggler.timeout_s)
 
     def _own(self, brain: CustomBrain) -> Brain:
         key = canonical([brain.name, brain.params]).decode()

@@ -14,6 +14,7 @@ from steerline.simulation.replay import replay_strictly
 from steerline.simulation.result import Result
 from steerline.simulation.runner import play, run
 from steerline.simulation.store.memory import MemoryStore
+from steerline.simulation.turn import Turn
 from tests.unit.inference import virtual
 from tests.unit.simulation.worlds import Server, drawn, llm, spec
 
@@ -133,6 +134,49 @@ def test_a_run_with_late_answers_is_rebuilt_and_replayed_as_it_was() -> None:
     assert run(one, store=store, sim="s", backends={"m": Server()}).hash == result.hash
     replayed = asyncio.run(replay_strictly(one, result.events, list(store.calls("s"))))
     assert replayed.hash == result.hash
+
+
+class Own:
+    """A brain of one's own that has its troubles in tick 1."""
+
+    def __init__(self, trouble: str) -> None:
+        self._trouble = trouble
+
+    async def decide(self, turn: Turn) -> str:
+        if turn.observation.tick == 1:
+            if self._trouble == "slow":
+                await asyncio.sleep(10.0)
+            if self._trouble == "broken":
+                raise KeyError("wits")
+            return None  # type: ignore[return-value]
+        return "ANSWER: 7"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"), [("slow", "TimeoutError()"), ("broken", "KeyError('wits')"), ("mute", "None")]
+)
+def test_a_brain_of_ones_own_that_is_late_or_fails_follows_the_policy(trouble: str, why: str) -> None:
+    own = {"kind": "custom", "name": "tests.unit.simulation.test_limits:Own", "params": {"trouble": trouble}}
+    reason = f"the brain of a gave no text: {why}"
+    one = spec(own, "conditional", straggler={"policy": "default", "timeout_s": 2.0})
+    result = virtual.run(lambda: play(one))
+    (event,) = result.of_kind("action.invalid")
+    assert (event.agent, event.tick, event.payload["reason"]) == ("a", 1, reason)
+    assert result.status == "ended"
+    waiting = virtual.run(lambda: play(spec(own, "conditional", straggler={"policy": "wait", "timeout_s": 2.0})))
+    assert (waiting.status, waiting.reason, waiting.tick) == ("paused", reason, 1)
+
+
+def test_brains_of_ones_own_think_side_by_side() -> None:
+    own = {"kind": "custom", "name": "tests.unit.simulation.test_limits:Own", "params": {"trouble": "slow"}}
+    one = spec(own, own, own, straggler={"policy": "default", "timeout_s": 11.0}, max_ticks=2)
+
+    async def seconds() -> float:
+        began = asyncio.get_running_loop().time()
+        await play(one)
+        return asyncio.get_running_loop().time() - began
+
+    assert virtual.run(seconds) < 11.0
 
 
 def test_an_answer_that_stays_away_is_waited_for_in_no_tick() -> None:
