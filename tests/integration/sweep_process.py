@@ -1,6 +1,6 @@
 """A sweep of trials that take a moment each: `python -m tests.integration.sweep_process FILE SEEN`.
 
-Each trial writes a line to the file SEEN when it ends.
+Each trial writes a line to the file SEEN when it ends: its name, and the cluster that it ran on.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import ray
 
 from steerline.config.load import load
 from steerline.config.sweep import SweepSpec
@@ -30,7 +32,7 @@ class SlowTrials(SharedTrials):
         (trial,) = trials
         time.sleep(0.3)
         with self._seen.open("a") as file:
-            file.write(trial.name + "\n")
+            file.write(f"{trial.name} {ray.get_runtime_context().gcs_address}\n")
         return [Found("finished", metrics={"heldout/loss_ce": score(trial)})]
 
 
