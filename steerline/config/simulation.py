@@ -15,6 +15,7 @@ from steerline.config.simulation_agents import (
     ImitationSpec,
     LlmBrain,
     PopulationSpec,
+    ReviewedBrain,
 )
 from steerline.config.simulation_running import (
     BudgetSpec,
@@ -166,7 +167,7 @@ class SimulationSpec(Spec):
 
 
 def _llm(brain: BrainSpec) -> LlmBrain | None:
-    if isinstance(brain, HybridBrain):
+    if isinstance(brain, HybridBrain | ReviewedBrain):
         return brain.llm
     return brain if isinstance(brain, LlmBrain) else None
 

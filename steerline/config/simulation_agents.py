@@ -100,6 +100,20 @@ class HybridBrain(Spec):
     """Take the policy's answer when the model's cannot be read."""
 
 
+class ReviewedBrain(Spec):
+    """A model whose flagged answers a person approves, changes or forbids before they count."""
+
+    kind: Literal["reviewed"]
+    llm: LlmBrain
+    """The model."""
+    flagged: tuple[str, ...] = ()
+    """Words that flag an answer, whole and whatever their case; none flags every answer."""
+    deadline_s: float | None = Field(default=None, gt=0)
+    """Seconds to wait for the person; none waits without end."""
+    default: Literal["approve", "veto"] = "veto"
+    """What is taken when nobody answers."""
+
+
 class CustomBrain(Spec):
     """A brain of your own."""
 
@@ -111,7 +125,8 @@ class CustomBrain(Spec):
 
 
 BrainSpec = Annotated[
-    ScriptedBrain | StubBrain | LlmBrain | HumanBrain | HybridBrain | CustomBrain, Field(discriminator="kind")
+    ScriptedBrain | StubBrain | LlmBrain | HumanBrain | HybridBrain | ReviewedBrain | CustomBrain,
+    Field(discriminator="kind"),
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from steerline.config.simulation_agents import (
@@ -11,6 +11,7 @@ from steerline.config.simulation_agents import (
     HumanBrain,
     HybridBrain,
     LlmBrain,
+    ReviewedBrain,
     ScriptedBrain,
     StubBrain,
 )
@@ -19,7 +20,7 @@ from steerline.simulation.action import ActionSpec, Choice, FreeText, Integer, N
 from steerline.simulation.asking import Asker
 from steerline.simulation.canonical import canonical
 from steerline.simulation.game import Game
-from steerline.simulation.humans import Humans
+from steerline.simulation.humans import Humans, is_flagged
 from steerline.simulation.interruption import Interruption
 from steerline.simulation.names import find
 from steerline.simulation.parsing import answer
@@ -70,6 +71,8 @@ class Brains:
                 by_model = turn.rng.uniform("hybrid") < brain.share
                 brain = brain.llm if by_model else ScriptedBrain(kind="scripted", policy=brain.policy)
             match brain:
+                case ReviewedBrain(llm=llm):
+                    models[place] = (turn, llm)
                 case LlmBrain():
                     models[place] = (turn, brain)
                 case HumanBrain():
@@ -82,8 +85,20 @@ class Brains:
                     own[place] = (turn, brain)
         decisions |= zip(own, await self._ask_own(list(own.values())), strict=True)
         decisions |= zip(models, await self._asker.ask(list(models.values())), strict=True)
+        decisions |= await self._reviewed(turns, decisions)
         decisions |= zip(people, await self._humans.answer(list(people.values())), strict=True)
         return [self._fallen_back(turn, decisions[place]) for place, turn in enumerate(turns)]
+
+    async def _reviewed(self, turns: Sequence[Turn], decisions: Mapping[int, Decision]) -> dict[int, Decision]:
+        """Flagged answers as a person leaves them."""
+        flagged = {
+            place: (turn, brain, decisions[place])
+            for place, turn in enumerate(turns)
+            if isinstance(brain := turn.agent.brain, ReviewedBrain)
+            and turn.purpose == "act"
+            and is_flagged(brain, decisions[place])
+        }
+        return dict(zip(flagged, await self._humans.review(list(flagged.values())), strict=True))
 
     def _scripted(self, turn: Turn, name: str) -> Decision:
         if turn.purpose == "reflect" and turn.agent.evolution is not None and turn.agent.evolution.policy is not None:

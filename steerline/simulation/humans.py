@@ -6,15 +6,17 @@ is run again, here or elsewhere, after the answer has been posted or the deadlin
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from steerline.config.simulation_agents import HumanBrain
+from steerline.config.simulation_agents import HumanBrain, ReviewedBrain
 from steerline.simulation.game import Game
 from steerline.simulation.interruption import Interruption
 from steerline.simulation.store.base import Control, Store
+from steerline.simulation.text import clean, quoted
 from steerline.simulation.turn import Decision, Turn
 
 ASKED = "human.requested"
@@ -67,7 +69,18 @@ class Humans:
         Raises:
             Interruption: somebody has not answered, and has time left.
         """
-        requests = [self._request(turn, brain) for turn, brain in turns]
+        return await self._asked([self._request(turn, brain) for turn, brain in turns])
+
+    async def review(self, turns: Sequence[tuple[Turn, ReviewedBrain, Decision]]) -> list[Decision]:
+        """What people make of flagged answers: they stand, another text counts instead, or nothing does.
+
+        Raises:
+            Interruption: somebody has not answered, and has time left.
+        """
+        said = await self._asked([self._review_of(*turn) for turn in turns])
+        return [_reviewed(decision, found) for (_, _, decision), found in zip(turns, said, strict=True)]
+
+    async def _asked(self, requests: Sequence[HumanRequest]) -> list[Decision]:
         answers = answers_of(self._store, self._sim)
         decisions = [await self._decide(request, answers.get(request.id)) for request in requests]
         waiting = [request.agent for request, found in zip(requests, decisions, strict=True) if found is None]
@@ -87,19 +100,46 @@ class Humans:
         return Decision(answers_of(self._store, self._sim)[request.id])
 
     def _request(self, turn: Turn, brain: HumanBrain) -> HumanRequest:
-        """The question, with the deadline that it got when it was first asked."""
         seen = turn.observation
-        name = f"{seen.tick}.{seen.round}.{turn.agent.id}"
+        prompt = self._game.scenario.prompt(seen, turn.agent.profile)
+        return self._first(turn, "", prompt.user, seen.legal.instruction(), brain)
+
+    def _review_of(self, turn: Turn, brain: ReviewedBrain, decision: Decision) -> HumanRequest:
+        text = clean(decision.text or "", self._game.spec.max_text).text
+        question = f"{turn.agent.id} answers:\n{quoted(text)}"
+        return self._first(turn, "/review", question, "`approve`, `veto`, or the text that counts instead", brain)
+
+    def _first(
+        self, turn: Turn, suffix: str, question: str, instruction: str, brain: HumanBrain | ReviewedBrain
+    ) -> HumanRequest:
+        """The question, with the deadline that it got when it was first asked."""
+        tick = turn.observation.tick
+        name = f"{tick}.{turn.observation.round}.{turn.agent.id}{suffix}"
         known = next((request for request in questions(self._store, self._sim) if request.id == name), None)
         if known is not None:
             return known
         deadline = None if brain.deadline_s is None else self._clock() + brain.deadline_s
-        prompt = self._game.scenario.prompt(seen, turn.agent.profile)
-        request = HumanRequest(
-            name, turn.agent.id, seen.tick, prompt.user, seen.legal.instruction(), deadline, brain.default
-        )
+        request = HumanRequest(name, turn.agent.id, tick, question, instruction, deadline, brain.default)
         self._store.operate(self._sim, ASKED, asdict(request))
         return request
+
+
+def is_flagged(brain: ReviewedBrain, decision: Decision) -> bool:
+    """Whether a person is to look at an answer."""
+    if decision.text is None:
+        return False
+    words = "|".join(map(re.escape, brain.flagged))
+    text = clean(decision.text, len(decision.text)).text  # Marks that hide a word do not hide it from its reviewer.
+    return not words or re.search(rf"(?<!\w)(?:{words})(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _reviewed(decision: Decision, answer: Decision) -> Decision:
+    match (answer.text or "").strip().casefold():
+        case "approve":
+            return replace(decision, reviewed="approved")
+        case "veto":
+            return Decision(None, answer.reason or "a person vetoed it", reviewed="vetoed")
+    return Decision(answer.text, reviewed="edited")
 
 
 def questions(store: Store, sim: str) -> list[HumanRequest]:

@@ -60,6 +60,9 @@ async def replay_strictly(spec: SimulationSpec, events: Sequence[Event], calls: 
     return result
 
 
+_NOT_OURS = {"human", "custom"}
+
+
 class _People:
     """Brains; but the record where it has no text, a late one, or one of a person or of a brain that is not ours."""
 
@@ -73,7 +76,7 @@ class _People:
             place: decision
             for place, (turn, decision) in enumerate(zip(turns, found, strict=True))
             if decision is not None
-            and (decision.text is None or decision.late or turn.agent.brain.kind in {"human", "custom"})
+            and (decision.text is None or decision.late or decision.reviewed or turn.agent.brain.kind in _NOT_OURS)
         }
         asked = [turn for place, turn in enumerate(turns) if place not in taken]
         answers = iter(await self._brains.decide(asked) if asked else ())

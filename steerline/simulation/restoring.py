@@ -116,8 +116,8 @@ def _decisions(events: Iterable[Event]) -> Iterator[tuple[Place, Decision]]:
         elif event.kind in _ANSWERS and "purpose" in payload and event.agent is not None:
             place = (event.tick, payload["round"], event.agent, payload["purpose"])
             reason = payload["reason"] if payload["text"] is None else ""
-            late = payload.get("late", False)
-            yield place, Decision(payload["text"], reason, late, **lost.pop(event.agent, {}))
+            late, reviewed = payload.get("late", False), payload.get("reviewed", "")
+            yield place, Decision(payload["text"], reason, late, reviewed, **lost.pop(event.agent, {}))
 
 
 def _missing(turn: Turn) -> Decision:

@@ -123,6 +123,8 @@ def _read(scene: Scene, turn: Turn, decision: Decision) -> Action:
     )
     if decision.late:
         payload["late"] = True
+    if decision.reviewed:
+        payload["reviewed"] = decision.reviewed
     kind: EventKind = "action.invalid" if action.parse == "defaulted" else "action.taken"
     scene.causes[agent] = scene.log("decide", kind, payload, agent, cause)
     return action

@@ -39,6 +39,8 @@ class Decision:
     """Why there was none."""
     late: bool = False
     """Whether it answers an earlier turn and comes only now."""
+    reviewed: str = ""
+    """What a person made of it: approved, edited or vetoed; empty where nobody was asked."""
     removed: int = 0
     cut: int = 0
     """Characters that were taken out and cut off before the text was recorded; 0 for a text that comes as it was."""

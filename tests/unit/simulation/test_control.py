@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from steerline.errors import SimulationError
+from steerline.inference.request import GenRequest
 from steerline.simulation.control import Controls
 from steerline.simulation.engine import Surroundings
 from steerline.simulation.humans import HumanRequest
@@ -164,6 +165,39 @@ def test_a_person_who_is_here_is_asked_directly() -> None:
 
     result = run(SEAT, around=Surroundings(ask_human=person))
     assert given(result, "b") == [1, 2, 3, 4]
+
+
+REVIEWED = spec("conditional", {"kind": "reviewed", "llm": llm(), "flagged": ["greedy"], "deadline_s": 60.0})
+
+
+def greedy(request: GenRequest) -> str:
+    return "I am gre\u200bedy.\nANSWER: 0" if request.call.startswith("1/") else "ANSWER: 7"
+
+
+@pytest.mark.parametrize(
+    ("said", "points", "reviewed"),
+    [("approve", 0, "approved"), (" Veto", 0, "vetoed"), ("ANSWER: 9", 9, "edited"), (None, 0, "vetoed")],
+)
+def test_a_flagged_answer_is_approved_changed_or_forbidden(said: str | None, points: int, reviewed: str) -> None:
+    store, clock, server = MemoryStore(), Clock(), Server(greedy)
+    around = Surroundings(clock=clock)
+    first = run(REVIEWED, store=store, sim="s", backends={"m": server}, around=around)
+    assert (first.status, first.tick) == ("waiting", 1)
+    (question,) = Controls(store, "s").questions()
+    assert question.question == "b answers:\n> I am greedy.\n> ANSWER: 0"
+    if said is None:
+        clock.now += 61
+    else:
+        Controls(store, "s").answer(question.id, said)
+    result = run(REVIEWED, store=store, sim="s", backends={"m": server}, around=around)
+    assert result.status == "ended"
+    assert given(result, "b")[1] == points
+    turns = [event for event in result.events if event.agent == "b" and event.kind.startswith("action")]
+    assert [event.payload.get("reviewed") for event in turns[:3]] == [None, reviewed, None]
+    assert server.places.count("1/b/0") == 1
+    store.drop_snapshots("s")
+    assert run(REVIEWED, store=store, sim="s", backends={"m": server}).hash == result.hash
+    assert asyncio.run(replay_strictly(REVIEWED, result.events, tuple(store.calls("s")))).hash == result.hash
 
 
 def test_an_answer_to_no_question_is_refused() -> None:
