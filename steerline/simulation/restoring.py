@@ -10,7 +10,7 @@ from steerline.simulation.event import GENESIS, Event, first_fault, seal
 from steerline.simulation.game import Game
 from steerline.simulation.genesis import begun
 from steerline.simulation.interventions import Intervention
-from steerline.simulation.store.base import Snapshot, Store
+from steerline.simulation.store.base import SimulationRecord, Snapshot, Store
 from steerline.simulation.tick import advance
 from steerline.simulation.turn import Decision, Turn
 from steerline.simulation.world import World
@@ -58,8 +58,12 @@ async def restore(game: Game, store: Store, sim: str, *, until: int | None = Non
     Raises:
         CorruptLogError: an event was altered or is missing, or the recorded actions do not lead to the recorded world.
     """
+    # Before the events, for a run that goes on meanwhile only gets longer.
+    record = store.find(sim)
     events = list(store.events(sim))
     check_chain(events, sim)
+    if record is not None:
+        _check_end(events, record)
     if not events:
         return None
     snapshot = _usable(store.snapshot(sim, until), events)
@@ -104,6 +108,17 @@ def check_chain(events: Sequence[Event], sim: str) -> None:
     if fault is not None:
         raise CorruptLogError(
             "the log is not whole", where=f"simulation {sim}", got=fault, expected="an unbroken chain"
+        )
+
+
+def _check_end(events: Sequence[Event], record: SimulationRecord) -> None:
+    """See that a log reaches to where its store says that it does."""
+    if len(events) < record.seq or (record.seq and events[record.seq - 1].hash != record.hash):
+        raise CorruptLogError(
+            "the log is not whole",
+            where=f"simulation {record.sim}",
+            got=f"event {min(len(events) + 1, record.seq)} is missing: the log ends with event {len(events)}",
+            expected=f"event {record.seq} of hash {record.hash[:16]} at the end",
         )
 
 

@@ -27,6 +27,7 @@ from tests.unit.simulation.worlds import Server, drawn, llm, spec
 __all__ = [
     "test_a_corrupted_log_is_found_at_its_event",
     "test_a_killed_run_goes_on_and_asks_nothing_twice",
+    "test_a_log_whose_end_is_missing_is_found",
     "test_a_run_that_lost_its_lease_writes_nothing_more",
 ]
 
@@ -122,3 +123,13 @@ def test_a_corrupted_log_is_found_at_its_event(open_store: OpenStore, execute: C
     with pytest.raises(CorruptLogError, match="not whole") as caught:
         run(SPEC, store=open_store(time.time), sim="s", backends={"m": Server()}, around=Surroundings())
     assert f"event {seq} (action.taken, tick 1) was altered" in str(caught.value)
+
+
+def test_a_log_whose_end_is_missing_is_found(open_store: OpenStore, execute: Callable[[str], None]) -> None:
+    store = open_store(time.time)
+    run(SPEC, store=store, sim="s", backends={"m": Server()}, ticks=2)
+    last = max(event.seq for event in store.events("s"))
+    for kept in (last - 1, 0):
+        execute(f"DELETE FROM events WHERE sim = 's' AND seq > {kept}")
+        with pytest.raises(CorruptLogError, match=f"event {kept + 1} is missing"):
+            run(SPEC, store=open_store(time.time), sim="s", backends={"m": Server()})
