@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from steerline.config.simulation_agents import (
@@ -89,7 +89,8 @@ def since_summary(records: Sequence[Record]) -> tuple[str, Sequence[Record]]:
 def extract(records: Sequence[Record], max_tokens: int) -> str:
     """A summary without a model: the first line of each record, the newest that fit."""
     summary, since = since_summary(records)
-    lines = [*summary.splitlines(), *(record.shown().splitlines()[0] for record in since if record.text)]
+    briefly = (replace(record, text=record.text.strip().splitlines()[0]) for record in since if record.text.strip())
+    lines = [*summary.splitlines(), *(line for record in briefly for line in record.shown().splitlines())]
     kept: list[str] = []
     for line in reversed(lines):
         max_tokens -= num_words(line)

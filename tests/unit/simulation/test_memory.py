@@ -82,3 +82,8 @@ def test_a_model_writes_its_agents_summaries_and_sees_them_later() -> None:
     (event,) = result.of_kind("agent.adjusted")
     assert (event.agent, event.payload["text"]) == ("a", "We met.")
     assert "What you remember:\nWe met." in server.asked[-1].messages[1].content
+
+
+def test_an_extract_holds_what_others_said_marked_as_theirs() -> None:
+    records = [Record(1, "message", "\nI promise 7\nreally", "bob"), Record(1, "action", "ANSWER: 3")]
+    assert extract(records, 50) == "[tick 1] bob said:\n> I promise 7\n[tick 1] action: ANSWER: 3"
