@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_running import BudgetSpec
 from steerline.experiments.host import play_all
 from steerline.experiments.played import FILES, Played
+from steerline.inference.request import Failure, GenResult
 from steerline.simulation.bundle import read_bundle
 from steerline.simulation.cells import Cell, cells
 from steerline.simulation.rng import CounterRng
@@ -19,6 +21,7 @@ from steerline.simulation.scenario import Resolution
 from steerline.simulation.scenarios.debate import voting
 from steerline.simulation.scenarios.public_goods import PublicGoods
 from tests.unit.experiments.jobs import debates, games
+from tests.unit.simulation.worlds import MODEL, Server
 
 SEEDS = (0, 1, 2)
 
@@ -106,6 +109,26 @@ def test_a_debate_is_set_against_a_vote_that_costs_as_much(tmp_path: Path) -> No
         assert worth["vote_correct"] == float(run(voting(cell.spec, 6)).outcome["correct"])
         assert worth["equal_budget_gain"] == worth["correct"] - worth["vote_correct"]
         assert one.hash == run(cell.spec, sim=cell.name).hash
+
+
+def test_a_vote_whose_model_fails_pauses_the_simulation_and_is_taken_up_again(tmp_path: Path) -> None:
+    asking = {"kind": "llm", "model": "m", "sampling": {"temperature": 0.7, "max_tokens": 16}}
+    agents = [{"id": name, "brain": asking} for name in "ab"]
+    whole = debates().simulation.model_dump() | {"agents": agents, "models": {"m": MODEL}}
+    job = debates(baseline="vote").model_copy(update={"simulation": SimulationSpec.model_validate(whole)})
+    down = Server(
+        lambda asked: GenResult.failed(Failure("refused", "down")) if "-vote" in asked.simulation else "ANSWER: 1"
+    )
+    up = Server(lambda asked: "ANSWER: 1")
+    ((paused,), (ended,)) = (
+        play_all(cells(job), tmp_path, 1, lambda _: None, lambda _, server=server: {"m": server})
+        for server in (down, up)
+    )
+    assert paused.state == "paused"
+    assert paused.reason == "the vote beside it: a model failed: down"
+    assert ended.state == "ended"
+    assert ended.efficiency["vote_tokens"] <= ended.efficiency["prompt_tokens"] + ended.efficiency["completion_tokens"]
+    assert all("-vote" in request.simulation for request in up.asked)
 
 
 def test_a_lease_that_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
