@@ -31,7 +31,7 @@ class SimulateTrials(SharedTrials):
     together = 16
 
     def __init__(self) -> None:
-        self._loaded: dict[LocalBackendSpec, LoadedModel] = {}
+        self._loaded: dict[str, LoadedModel] = {}
         self._threads = 1
 
     def evaluate(self, trials: Sequence[Trial]) -> list[Found]:
@@ -63,10 +63,11 @@ class SimulateTrials(SharedTrials):
 
         from steerline.inference.backends.local import LocalBackend
 
-        if spec not in self._loaded:
+        key = spec.model_dump_json()
+        if key not in self._loaded:
             torch.set_num_threads(self._threads)
-            self._loaded = {**self._loaded, spec: LocalBackend.load(spec)}
-        return LocalBackend(self._loaded[spec], spec)
+            self._loaded[key] = LocalBackend.load(spec)
+        return LocalBackend(self._loaded[key], spec)
 
 
 def _found(played: Sequence[Played], seconds: float) -> Found:

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
+from steerline.config.inference import LocalBackendSpec
 from steerline.config.sweep import SweepSpec
 from steerline.config.sweep_points import Point, trials
 from steerline.errors import SimulationError
+from steerline.inference.backends.local import LocalBackend
+from steerline.models.load import LoadedModel
 from steerline.orchestration.preflight import preflight
 from steerline.simulation.metric_names import metric_names
 from steerline.sweeps.simulate import SimulateTrials
 from tests.unit.experiments.jobs import debates, games
+from tests.unit.sweeps.sweeps import BOOST
 
 RETURN = "simulation.params.marginal_return"
 
@@ -65,3 +69,48 @@ def test_a_metric_that_no_simulation_gives_is_found_before_anything_starts(tmp_p
 
 def test_names_of_metrics_are_told_without_a_model() -> None:
     assert {"accuracy", "vote_accuracy", "efficiency/message_density"} <= metric_names(debates().simulation)
+
+
+def test_trials_with_a_model_share_it_and_differ_in_their_agents_steering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strength = "simulation.agents.1.brain.steering.boost.strength"
+    config = {
+        "name": "strengths",
+        "base": {"kind": "simulate", "name": "talk", "simulation": talk(), "cluster": {"storage_path": str(tmp_path)}},
+        "space": {strength: {"kind": "grid", "values": [0.0, 8.0]}},
+        "metrics": [{"name": "accuracy", "goal": "max"}],
+    }
+    spec, load, loads = SweepSpec.model_validate(config), LocalBackend.load, []
+
+    def counted(backend: LocalBackendSpec) -> LoadedModel:
+        loads.append(backend)
+        return load(backend)
+
+    monkeypatch.setattr(LocalBackend, "load", counted)
+    kind = SimulateTrials()
+    for value in (0.0, 8.0):
+        (found,) = kind.evaluate(trials(spec, Point({strength: value})))
+        assert found.state == "finished"
+        assert found.tokens > 0
+    assert len(loads) == 1
+
+
+def talk() -> dict[str, object]:
+    """A debate between two that speak by one small model, one of them steered."""
+    brain = {"kind": "llm", "model": "small", "sampling": {"max_tokens": 2}}
+    source = {
+        "kind": "random",
+        "architecture": "llama",
+        "overrides": {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+    }
+    return {
+        "scenario": "debate",
+        "max_ticks": 3,
+        "params": {"rounds": 1},
+        "models": {"small": {"backend": {"kind": "local", "model": {"source": source}}}},
+        "agents": [
+            {"id": "plain", "brain": brain},
+            {"id": "steered", "brain": {**brain, "steering": {"boost": BOOST}}},
+        ],
+    }
