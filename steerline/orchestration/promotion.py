@@ -12,7 +12,9 @@ from steerline.orchestration.results import run_folder
 from steerline.tracking.queries import find_run
 from steerline.tracking.registry import Registered, register
 
-_RESULTS = "results.json"
+_RESULTS, _CONFIG = "results.json", "config.resolved.json"
+# Kinds of base whose trials leave a model of their own.
+_TRAINS = ("finetune",)
 
 
 def promote(
@@ -32,7 +34,7 @@ def promote(
         the version in the registry, and the sweep's verdict.
 
     Raises:
-        SweepError: there is no such sweep here, it has not ended, its best point does not win, or it left no model.
+        SweepError: there is no such sweep here, it has not ended, it trains nothing, or its best point does not win.
         ModelError: files of the export are missing or altered.
         TrackingError: the server is away, or does not know the run.
     """
@@ -40,6 +42,7 @@ def promote(
     if folder is None:
         raise SweepError("this machine has no such sweep", got=reference, fix="give the sweep's folder")
     results = _results(folder)
+    _check_it_trains(folder)
     verdict = str(results["verdict"])
     if not results["wins"] and not force:
         raise SweepError(
@@ -51,12 +54,6 @@ def promote(
     best = next(point for point in results["points"] if point["role"] == "point" and point["values"] == results["best"])
     run_name = str(best["runs"][0])
     export = folder.parent / run_name / "export"
-    if not export.is_dir():
-        raise SweepError(
-            "trials of this kind leave no model",
-            where=str(export.parent),
-            fix="register the model that the sweep was run on; best.yaml has the best point's setting",
-        )
     check_manifest(export)
     run, sweep = find_run(tracking_uri, run_name), find_run(tracking_uri, folder.name)
     registered = register(
@@ -81,3 +78,15 @@ def _results(folder: Path) -> dict[str, Any]:
             fix="submit its config again and let it finish",
         )
     return results
+
+
+def _check_it_trains(folder: Path) -> None:
+    kind = json.loads((folder / _CONFIG).read_text())["base"]["kind"]
+    if kind not in _TRAINS:
+        raise SweepError(
+            "trials of this kind train no model, so there is none to register",
+            where=str(folder),
+            got=f"a base of kind `{kind}`",
+            expected=f"a base of kind {' or '.join(f'`{one}`' for one in _TRAINS)}",
+            fix="keep the model that the sweep was run on, with the best point's setting from best.yaml",
+        )
