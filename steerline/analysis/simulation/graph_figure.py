@@ -52,8 +52,9 @@ def graph_figure(messages: Mapping[tuple[str, str], int], *, heading: str) -> Fi
     loudest = max(busy.values(), default=1) or 1
     for name, (x, y) in at.items():
         axes.scatter([x], [y], s=60 + 240 * busy[name] / loudest, color=style.colours([name])[name], zorder=3)
-        axes.annotate(name, (1.13 * x, 1.13 * y), ha="center", va="center", fontsize=8, color=style.INK)
-    axes.set_xlim(-1.4, 1.4)
+        side = "center" if abs(x) < 0.1 else ("left" if x > 0 else "right")
+        axes.annotate(name, (1.12 * x, 1.12 * y), ha=side, va="center", fontsize=8, color=style.INK)
+    axes.set_xlim(-1.7, 1.7)
     axes.set_ylim(-1.4, 1.4)
     axes.set_aspect("equal")
     axes.axis("off")
