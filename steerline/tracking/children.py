@@ -84,9 +84,13 @@ class Children:
         """
 
         def write() -> None:
-            run = self._runs.get(name) or self._create(name, label, kind)
-            self._describe(run, params, metrics, tags)
-            self._client.set_terminated(run.info.run_id, status=status)
+            # Three requests, the fewest that MLflow allows: a run is neither made with metrics nor ended by a batch.
+            run = self._runs.get(name)
+            if run is None:
+                self._describe(self._create(name, label, kind, tags), params, metrics, {})
+            else:
+                self._describe(run, params, metrics, tags)
+            self._client.set_terminated(self._runs[name].info.run_id, status=status)
 
         self._ask(write)
 
@@ -103,14 +107,15 @@ class Children:
 
         self._ask(write)
 
-    def _create(self, name: str, label: str, kind: str) -> Run:
-        tags = {
+    def _create(self, name: str, label: str, kind: str, tags: Mapping[str, str]) -> Run:
+        all_tags = {
+            **self._fields(tags),
             naming.TAG_RUN_NAME: name,
             naming.TAG_RUN_KIND: kind,
             naming.TAG_PARENT_RUN: self._parent.run_id,
             _DISPLAYED: label,
         }
-        self._runs[name] = self._client.create_run(self._parent.experiment_id, tags=tags, run_name=label)
+        self._runs[name] = self._client.create_run(self._parent.experiment_id, tags=all_tags, run_name=label)
         return self._runs[name]
 
     def _describe(
@@ -126,8 +131,11 @@ class Children:
             params=[
                 Param(key, self._redactor.field(key, text)) for key, text in flat.items() if key not in run.data.params
             ][:_MOST],
-            tags=[RunTag(naming.field_name(key), self._redactor.field(key, text)) for key, text in tags.items()],
+            tags=[RunTag(key, text) for key, text in self._fields(tags).items()],
         )
+
+    def _fields(self, tags: Mapping[str, str]) -> dict[str, str]:
+        return {naming.field_name(key): self._redactor.field(key, text) for key, text in tags.items()}
 
     def _ask(self, write: Callable[[], None]) -> None:
         patiently(write, what="record a trial", tracking_uri=self._parent.tracking_uri, timeout_s=self._timeout_s)
