@@ -222,15 +222,16 @@ def _verdict(  # noqa: PLR0911  one return for each thing that can be said
         return False, "no point came to its end with every seed, so there is nothing to choose"
     mean = float(np.mean(best.values[metric.name]))
     named = f"{best.point.label} ({metric.name} {mean:.5g})"
-    tried = sum(one.point.role == "point" for one in judged)
+    num_points = sum(one.point.role == "point" for one in judged)
+    tried = f"{num_points} point{'s' * (num_points != 1)}"
     if sweep.baseline is None:
-        return False, f"best of {tried} points: {named}; without a baseline nothing says whether that is more than luck"
+        return False, f"best of {tried}: {named}; without a baseline nothing says whether that is more than luck"
     test = best.against_baseline
     if test is None:
-        return False, f"best of {tried} points: {named}; not tested against the baseline: set more `seeds`"
-    told = f"difference {test.difference.mean:+.4g}, p = {test.p_holm:.3g} corrected for {tried} points"
+        return False, f"best of {tried}: {named}; not tested against the baseline: set more `seeds`"
+    told = f"difference {test.difference.mean:+.4g}, p = {test.p_holm:.3g} corrected for {tried}"
     if not test.beats(metric.sign, alpha):
-        return False, f"nothing beats the baseline: the best of {tried} points is {named}; {told}"
+        return False, f"nothing beats the baseline: the best of {tried} is {named}; {told}"
     unbeaten = [control.against for control in controls if not control.beats(metric.sign, alpha)]
     missing = len(sweep.controls) - len(controls)
     if unbeaten:
