@@ -22,7 +22,7 @@ from tests.unit.sweeps.sweeps import SCALE, sweep_config
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 NUM_TRIALS = 6
 
 
