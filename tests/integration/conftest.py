@@ -13,6 +13,8 @@ import pytest
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ["RAY_AUTH_MODE"] = "token"
 
+import ray
+
 from steerline.orchestration import stack as stacks
 
 _NUM_CPUS = 3
@@ -27,6 +29,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stacks.Stack]:
         for name, value in running.environment().items():
             patch.setenv(name, value)
         yield running
+        # A process that is connected to a Ray head is ended by Ray itself when the head goes.
+        if ray.is_initialized():
+            ray.shutdown()
     stacks.down(folder)
 
 

@@ -180,9 +180,11 @@ def test_a_reading_that_cannot_be_is_left_out_and_logged() -> None:
     assert faults == ["a thing is missing or doubled"] * 3
 
 
-def test_a_machine_that_does_not_answer_is_an_error_and_no_reading() -> None:
-    with pytest.raises(SimulationError, match="did not finish its step"):
-        run(physical("Sleeper", timeout_s=0.01))
+def test_a_machine_that_does_not_answer_pauses_the_run_and_gives_no_reading() -> None:
+    result = run(physical("Sleeper", timeout_s=0.01))
+    assert result.status == "paused"
+    assert "did not finish its step" in result.reason
+    assert not list(result.of_kind("env.changed"))
 
 
 def test_readings_with_other_robots_are_faults() -> None:
