@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal, Protocol
@@ -45,6 +45,9 @@ class GenRequest:
     """JSON schema that the answer keeps, where the backend can hold it to one."""
     steering: SteeringSpec | None = None
     """What acts inside the model for this row alone."""
+    top_logprobs: int | None = None
+    """Log-probabilities to report for each token: of the chosen one and of this many likeliest; none reports none. The
+    text does not depend on it."""
     revision: str = ""
     """The exact weights behind the alias (a commit, a digest); part of the address."""
 
@@ -138,6 +141,18 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of the answer and how likely the model held it, before temperature and `top_p`."""
+
+    token: str
+    """Its own text; bytes that are no whole character are shown as the replacement character."""
+    logprob: float
+    """Natural logarithm."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The likeliest tokens at this place, likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class GenResult:
     """One answer, or why there is none."""
 
@@ -150,6 +165,8 @@ class GenResult:
     attempts: int = 1
     coalesced: bool = False
     """An identical request at temperature 0 was answered, and this is its answer too."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """One for each token of the answer, where the request asked for them. They stay out of journals."""
 
     @classmethod
     def failed(cls, failure: Failure, seconds: float = 0.0) -> GenResult:
@@ -211,4 +228,24 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Gives back what it holds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer while it is written."""
+
+    text: str
+    """What follows the piece before it: whole characters, and never the beginning of a stop text."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the tokens since the piece before it, where the request asked for them."""
+    result: GenResult | None = None
+    """Set in the last piece, and only there: the whole answer, or why there is none."""
+
+
+class StreamingBackend(Backend, Protocol):
+    """A backend that shows its answers while it writes them."""
+
+    def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
+        """The pieces of one answer; the last one has the result, also of a failure. Closing the generator stops it."""
         ...

@@ -1,0 +1,1 @@
+"""What every service shares over HTTP: access, limits, errors."""

@@ -1,0 +1,1 @@
+"""What the services stand on, without HTTP: keys and quotas, models by name, and the host of simulations."""
