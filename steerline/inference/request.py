@@ -128,7 +128,7 @@ class Usage:
 class Failure:
     """Why there is no text."""
 
-    kind: Literal["busy", "timeout", "unavailable", "refused", "too_long"]
+    kind: Literal["busy", "timeout", "unavailable", "refused", "too_long", "unknown_model"]
     what: str
     """One sentence without a trailing full stop."""
     retry_after_s: float | None = None

@@ -1,0 +1,41 @@
+"""What the HTTP layer asks of the models, whether they are in this process or behind a Serve handle."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from steerline.inference.request import Delta, GenRequest, GenResult
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model that requests may name."""
+
+    id: str
+    """By which requests name it."""
+    created: int
+    """Unix time, in seconds."""
+    owned_by: str = "steerline"
+    about: str = ""
+    """One line for people."""
+    fingerprint: str | None = None
+    """Which weights answer, where that is known: the beginning of their digest or of their commit."""
+
+
+class Inference(Protocol):
+    """Models by id. The id of a request is the `model` of its `GenRequest`."""
+
+    async def models(self) -> list[ModelCard]:
+        """Those that may be asked."""
+        ...
+
+    async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
+        """One result for each request, in order. A failure is a result: also of a model that is not served
+        (`unknown_model`), and of one that is still being loaded (`busy`)."""
+        ...
+
+    def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
+        """The pieces of one answer; the last one has the result, also of a failure. Closing the generator stops it."""
+        ...
