@@ -269,3 +269,10 @@ class ReplayError(SimulationError):
     """A strict replay met a call that the journal does not hold, or holds with another request."""
 
     page = "replay"
+
+
+class AccessError(SteerlineError):
+    """API keys could not be made, read or revoked."""
+
+    exit_code = 18
+    page = "access"

@@ -1,0 +1,95 @@
+"""The whole of the endpoint's HTTP surface as one ASGI application, which needs no Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from typing import Any
+
+from fastapi import FastAPI, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import RedirectResponse
+
+import steerline
+from services.http import errors
+from services.http.access import Access
+from services.http.errors import ApiError
+from services.http.headers import SecurityHeaders
+from services.http.limits import BodyLimit, Slots
+from services.parts import Parts
+from steerline.errors import SteerlineError
+from steerline.serving.usage import UsageBook
+from steerline.simulation.store.base import Lease
+
+log = logging.getLogger("steerline.http")
+
+_READY_WITHIN_S = 5.0
+_ABOUT = """Steered language models behind OpenAI's interface, and simulations in which they talk.
+
+Every call but `/healthz` and `/readyz` carries a key: `Authorization: Bearer sk-steerline-...`. Errors have OpenAI's
+shape.
+"""
+
+
+def web_app(parts: Parts) -> FastAPI:
+    """The application: models, simulations, health, the document of itself, and the console."""
+    # The page of documentation that FastAPI brings loads its scripts from other people's servers.
+    app = FastAPI(title="Steerline", version=steerline.__version__, description=_ABOUT, docs_url=None, redoc_url=None)
+    access, limits = parts.spec.access, parts.spec.limits
+    usage = UsageBook(parts.keys.file.with_name("usage.db"))
+    app.state.access = Access(parts.keys if access.required else None, usage, limits.requests_per_minute)
+    app.state.texts = Slots(limits.in_flight, "requests for text")
+    app.state.streams = Slots(limits.streams, "event streams")
+    errors.install(app)
+    _add_health(app, parts)
+    app.add_middleware(BodyLimit, most_bytes=limits.body_bytes)
+    app.add_middleware(SecurityHeaders)
+    if access.cors_origins:
+        # Keys travel in a header that pages set themselves, so no cookies are let through.
+        app.add_middleware(CORSMiddleware, allow_origins=access.cors_origins, allow_methods=["*"], allow_headers=["*"])
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
+    return app
+
+
+def _add_health(app: FastAPI, parts: Parts) -> None:
+    @app.get("/healthz", tags=["health"], summary="Whether the process serves")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["health"], summary="Whether the store can be written and the models answer")
+    async def readyz(response: Response) -> dict[str, str]:
+        if await _ready(parts):
+            return {"status": "ok"}
+        response.status_code = 503
+        return {"status": "unready"}
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/console/" if parts.spec.console else "/openapi.json")
+
+
+async def _ready(parts: Parts) -> bool:
+    try:
+        async with asyncio.timeout(_READY_WITHIN_S):
+            # Giving back what nobody holds changes nothing, but only a store that can be written takes it.
+            await asyncio.to_thread(parts.store.release, Lease("", "readyz", 0, 0.0))
+            await parts.inference.models()
+    except (TimeoutError, SteerlineError, ApiError, sqlite3.Error) as error:
+        log.warning("not ready: %r", error)
+        return False
+    return True
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI, without the 422 that FastAPI adds: what does not fit is answered with 400 here."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            document.get("components", {}).get("schemas", {}).pop(unused, None)
+        app.openapi_schema = document
+    return app.openapi_schema

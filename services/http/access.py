@@ -1,0 +1,139 @@
+"""Who calls: bearer keys, what each may do, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+from starlette.requests import HTTPConnection
+
+from services.http.errors import ApiError
+from services.http.limits import Rates
+from steerline.errors import AccessError
+from steerline.serving.keys import SCOPES, Key, KeyBook, Scope
+from steerline.serving.usage import UsageBook
+
+# Browsers cannot give a WebSocket headers of their own, but subprotocols.
+SOCKET_PROTOCOL = "steerline.v1"
+SOCKET_KEY_PREFIX = "steerline.key."
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who made a call."""
+
+    key_id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    _usage: UsageBook | None = field(default=None, repr=False, compare=False)
+
+    async def spend(self, tokens: int) -> None:
+        """Count tokens, prompt and completion together, against the key's day. Call it when they were used."""
+        if self._usage is not None and tokens:
+            await asyncio.to_thread(self._usage.add, self.key_id, tokens)
+
+
+ANYONE = Key(id="anyone", name="anyone", hash="", scopes=SCOPES, created_at=0.0)
+
+
+class Access:
+    """Admits calls.
+
+    Args:
+        keys: whose calls; none admits everybody, with every scope.
+        usage: tokens by key and day.
+        requests_per_minute: of a key that has no limit of its own.
+    """
+
+    def __init__(self, keys: KeyBook | None, usage: UsageBook, requests_per_minute: int) -> None:
+        self._keys = keys
+        self._usage = usage
+        self._rates = Rates(requests_per_minute)
+
+    def admit(self, connection: HTTPConnection, scope: Scope) -> Principal:
+        """The caller, once it is known, allowed and within its limits.
+
+        Raises:
+            ApiError: 401, 403 or 429.
+        """
+        key = ANYONE if self._keys is None else _known(self._keys, _presented(connection))
+        if scope not in key.scopes:
+            raise ApiError(
+                403,
+                "missing_scope",
+                f"this needs the scope `{scope}`, and the key has {', '.join(key.scopes)}; "
+                f"`steerline keys create NAME --scope {scope}` makes one that may",
+            )
+        self._rates.take(key.id, key.requests_per_minute)
+        if scope == "inference" and key.tokens_per_day is not None:
+            self._check_day(key.id, key.tokens_per_day)
+        return Principal(key.id, key.name, key.scopes, None if self._keys is None else self._usage)
+
+    def _check_day(self, key: str, most: int) -> None:
+        used = self._usage.today(key)
+        if used >= most:
+            raise ApiError(
+                429,
+                "token_quota_exceeded",
+                f"this key has used {used} of its {most} tokens of today; the next day of UTC brings new ones",
+                retry_after_s=self._usage.seconds_to_midnight(),
+            )
+
+
+class Bearer(SecurityBase):
+    """The scheme as OpenAPI describes it; unlike FastAPI's own it takes WebSockets too."""
+
+    def __init__(self) -> None:
+        self.model = HTTPBearer(description="A key that `steerline keys create` has made.")
+        self.scheme_name = "key"
+
+    def __call__(self, connection: HTTPConnection) -> HTTPConnection:
+        """The connection, for whoever admits it."""
+        return connection
+
+
+_bearer = Bearer()
+
+
+def require(scope: Scope) -> Callable[[HTTPConnection], Awaitable[Principal]]:
+    """A FastAPI dependency, for HTTP and WebSockets: the caller, which has this scope.
+
+    A WebSocket's key may stand in the subprotocols as `steerline.key.<key>` beside `steerline.v1`, which is the one to
+    accept with.
+    """
+
+    async def caller(connection: Annotated[HTTPConnection, Security(_bearer)]) -> Principal:
+        access: Access = connection.app.state.access
+        return access.admit(connection, scope)
+
+    return caller
+
+
+def _presented(connection: HTTPConnection) -> str:
+    scheme, _, key = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    offered = connection.scope.get("subprotocols", ())
+    return next((p.removeprefix(SOCKET_KEY_PREFIX) for p in offered if p.startswith(SOCKET_KEY_PREFIX)), "")
+
+
+def _known(keys: KeyBook, presented: str) -> Key:
+    try:
+        found = keys.find(presented) if presented else None
+        if found is not None:
+            return found
+        any_there = bool(keys.entries())
+    except AccessError as error:
+        raise ApiError(503, "keys_unreadable", "the endpoint cannot read its keys; its log says more") from error
+    if not any_there:
+        raise ApiError(
+            401, "no_keys", "this endpoint has no keys yet; where it runs, type `steerline keys create NAME`"
+        )
+    if not presented:
+        raise ApiError(401, "missing_key", "this needs a key, sent as `Authorization: Bearer sk-steerline-...`")
+    raise ApiError(401, "invalid_api_key", "this key is unknown, revoked or expired")

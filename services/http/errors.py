@@ -1,0 +1,194 @@
+"""What goes wrong, as HTTP: one shape for every error, which is OpenAI's, and all of it in the OpenAPI document."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request, WebSocket
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+from steerline import errors
+
+log = logging.getLogger("steerline.http")
+
+ErrorType = Literal[
+    "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
+]
+# Statuses that any call under a key may have, whatever it does.
+EVERYWHERE = (400, 401, 403, 413, 429, 500)
+# A close code of WebSockets: what was asked breaks the endpoint's policy.
+_POLICY_VIOLATION = 1008
+_LONGEST_REASON_BYTES = 120
+_MEANINGS: Mapping[int, str] = {
+    400: "The request does not fit: a missing or wrong field, or a value that is not allowed.",
+    401: "No key, or one that is unknown, revoked or expired.",
+    403: "The key lacks the scope.",
+    404: "There is no such thing.",
+    405: "This path takes another method.",
+    409: "What is asked for does not go with what is there now.",
+    410: "It was there, and is gone.",
+    413: "The request body is too long.",
+    429: "Too much at once or in this minute or day. `Retry-After` says in how many seconds to try again.",
+    500: "A fault of the endpoint. The log has it under the request's id.",
+    502: "The model's server failed.",
+    503: "Not ready now. Try again later.",
+    504: "The model did not answer in time.",
+}
+_TYPES: Mapping[int, ErrorType] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+# The first class that fits counts.
+_STATUS_OF: tuple[tuple[type[errors.SteerlineError], int], ...] = (
+    (errors.OverloadedError, 429),
+    (errors.LeaseError, 409),
+    (errors.CorruptLogError, 500),
+    (errors.ReplayError, 409),
+    (errors.SimulationError, 400),
+    (errors.ConfigError, 400),
+    (errors.SteeringError, 400),
+    (errors.InferenceError, 400),
+    (errors.ModelError, 400),
+    (errors.TrackingError, 503),
+)
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    """For people: what, and how to mend it."""
+    type: ErrorType
+    param: str | None
+    """The field that is meant, as a dotted path."""
+    code: str | None
+    """For programs; it stays the same when the message is worded anew."""
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is no success."""
+
+    error: ErrorDetail
+
+
+class ApiError(HTTPException):
+    """An answer other than success. Raise it anywhere below a route.
+
+    Args:
+        status: HTTP status.
+        code: for programs, e.g. `model_not_found`.
+        message: for people: what, got, expected, fix.
+        param: the field that is meant, as a dotted path.
+        retry_after_s: seconds after which the same request may succeed.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, param: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        headers = {}
+        if status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        if retry_after_s is not None:
+            headers["Retry-After"] = str(max(1, round(retry_after_s + 0.5)))
+        super().__init__(status, message, headers)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> dict[str, Any]:
+        """In OpenAI's shape; also what a stream that has begun sends as its last event."""
+        kind = _TYPES.get(self.status_code, "server_error" if self.status_code >= 500 else "invalid_request_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> JSONResponse:
+        """The whole answer."""
+        return JSONResponse(self.body(), self.status_code, self.headers)
+
+    @classmethod
+    def of(cls, error: errors.SteerlineError) -> ApiError:
+        """The answer to an error of the library. Paths of this machine stay here."""
+        status = next((status for kind, status in _STATUS_OF if isinstance(error, kind)), 500)
+        if status == 500:
+            return cls(500, "internal_error", "the endpoint met a fault; its log says more")
+        parts = {"got": error.got, "expected": error.expected, "fix": error.fix}
+        message = "; ".join([error.what, *(f"{name}: {value}" for name, value in parts.items() if value is not None)])
+        if isinstance(error, errors.ProblemsError) and error.problems:
+            message = "; ".join(f"{problem.path or 'the config'}: {problem.what}" for problem in error.problems)
+        code = type(error).page.replace("-", "_")
+        retry = error.retry_after_s if isinstance(error, errors.OverloadedError) else None
+        return cls(status, code, message, retry_after_s=retry)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For FastAPI's `responses=`: these statuses, and those that any call under a key may have."""
+    return {status: _response(status) for status in sorted({*EVERYWHERE, *statuses})}
+
+
+def _response(status: int) -> dict[str, Any]:
+    described: dict[str, Any] = {"model": ErrorBody, "description": _MEANINGS[status]}
+    if status == 429:
+        described["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+    if status == 401:
+        described["headers"] = {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}}
+    return described
+
+
+def install(app: FastAPI) -> None:
+    """Give every error of this application the one shape."""
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(RequestValidationError, _answer_unfit)
+    app.add_exception_handler(WebSocketRequestValidationError, _answer_unfit)
+    app.add_exception_handler(errors.SteerlineError, _answer_library)
+    app.add_exception_handler(Exception, _answer_fault)
+
+
+async def _answer(connection: HTTPConnection, error: ApiError) -> JSONResponse | None:
+    if isinstance(connection, WebSocket):
+        # Before `accept` this is an HTTP 403, afterwards a close frame with the reason.
+        reason = error.message.encode()[:_LONGEST_REASON_BYTES].decode(errors="ignore")
+        await connection.close(_POLICY_VIOLATION, reason)
+        return None
+    return error.response()
+
+
+async def _answer_http(connection: Request, error: Exception) -> Any:
+    if isinstance(error, ApiError):
+        return await _answer(connection, error)
+    assert isinstance(error, HTTPException)
+    named = {
+        404: ("not_found", f"there is nothing at {connection.url.path}; /openapi.json lists what there is"),
+        405: ("method_not_allowed", "this path takes another method; /openapi.json says which"),
+    }
+    code, message = named.get(error.status_code, ("http_error", str(error.detail)))
+    answer = ApiError(error.status_code, code, message)
+    answer.headers = {**(error.headers or {}), **(answer.headers or {})}
+    return await _answer(connection, answer)
+
+
+async def _answer_unfit(connection: Request, error: Exception) -> Any:
+    assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
+    problems = error.errors()
+    # `body`, `query` and the like say where a field travels, which the caller knows.
+    places = [".".join(str(part) for part in problem["loc"][1:]) for problem in problems]
+    shown = [
+        f"{place}: {problem['msg']}" if place else problem["msg"]
+        for place, problem in zip(places, problems, strict=True)
+    ]
+    param = places[0] if places and places[0] else None
+    return await _answer(connection, ApiError(400, "invalid_request", "; ".join(shown[:8]), param=param))
+
+
+async def _answer_library(connection: Request, error: Exception) -> Any:
+    assert isinstance(error, errors.SteerlineError)
+    answer = ApiError.of(error)
+    if answer.status_code >= 500:
+        log.error("a call failed: %s %s", connection.scope.get("method", ""), connection.url.path, exc_info=error)
+    return await _answer(connection, answer)
+
+
+async def _answer_fault(connection: Request, error: Exception) -> Any:  # the server logs what was raised  # noqa: ARG001
+    return await _answer(connection, ApiError(500, "internal_error", "the endpoint met a fault; its log says more"))
