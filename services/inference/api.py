@@ -1,0 +1,149 @@
+"""OpenAI's interface: chats, completions, models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+
+from services.http.access import Principal, require
+from services.http.errors import ApiError, responses
+from services.http.limits import text_slot
+from services.inference import chat, completions
+from services.inference.asking import Head
+from services.inference.catalogue import Catalogue
+from services.inference.chat import Chat, StreamedChoice
+from services.inference.completions import StreamedContinuation
+from services.inference.disconnects import EventStream, while_connected
+from services.inference.failures import STATUSES, error_of
+from services.inference.port import ModelCard
+from services.inference.requests import ChatCompletionRequest, CompletionRequest
+from services.inference.responses import ChatCompletion, Completion, Model, ModelList
+from services.inference.streams import Account, Streamed, begun, deltas, texts
+from services.parts import Parts
+from steerline.inference.request import GenRequest, GenResult
+
+Caller = Annotated[Principal, Depends(require("inference"))]
+_CLIENT_GONE = 499  # nginx's status for it; nobody is there to read it
+_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_ALSO_STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer, whole or as events of pieces of it, of which the last is `[DONE]`."}
+}
+
+
+def router(parts: Parts) -> APIRouter:
+    """The routes under `/v1`."""
+    routes = APIRouter(prefix="/v1", tags=["inference"])
+    catalogue = Catalogue(parts.inference, parts.spec)
+    asked = _Asked(parts, catalogue)
+    described = {200: {**_ALSO_STREAMED[200], "content": _STREAM}, **responses(*STATUSES)}
+
+    @routes.post(
+        "/chat/completions",
+        summary="Answer a conversation",
+        response_model=ChatCompletion,
+        responses=described,
+        dependencies=[Depends(text_slot)],
+    )
+    async def chat_completions(body: ChatCompletionRequest, request: Request, caller: Caller) -> Response:
+        understood = Chat.of(body, parts.spec.limits.most_tokens, caller.key_id)
+        head = await asked.head("chatcmpl", body.model)
+        if not body.stream:
+            return await asked.whole(request, caller, understood.requests, partial(chat.answer, head, understood))
+        answers = [StreamedChoice(n, one, understood.calling) for n, one in enumerate(understood.requests)]
+        return await asked.streamed(request, caller, body, understood.requests, answers, partial(chat.chunk, head))
+
+    @routes.post(
+        "/completions",
+        summary="Continue a text",
+        response_model=Completion,
+        responses=described,
+        dependencies=[Depends(text_slot)],
+    )
+    async def text_completions(body: CompletionRequest, request: Request, caller: Caller) -> Response:
+        requests = completions.continuations(body, parts.spec.limits.most_tokens, caller.key_id)
+        head = await asked.head("cmpl", body.model)
+        if not body.stream:
+            return await asked.whole(request, caller, requests, partial(completions.answer, head, requests))
+        answers = [StreamedContinuation(n, one) for n, one in enumerate(requests)]
+        return await asked.streamed(request, caller, body, requests, answers, partial(completions.piece, head))
+
+    @routes.get("/models", summary="The models that requests may name", responses=responses(503))
+    async def models(_caller: Caller) -> ModelList:
+        return ModelList(data=[_model(card) for card in await catalogue.cards()])
+
+    @routes.get("/models/{model_id:path}", summary="One model", responses=responses(404, 503))
+    async def model(model_id: Annotated[str, Path(max_length=256)], _caller: Caller) -> Model:
+        card = await catalogue.find(model_id)
+        if card is None:
+            known = ", ".join(card.id for card in await catalogue.cards())
+            raise ApiError(404, "model_not_found", f"no such model; expected: {known}", param="model")
+        return _model(card)
+
+    return routes
+
+
+class _Asked:
+    """Asks the models for what a client waits for."""
+
+    def __init__(self, parts: Parts, catalogue: Catalogue) -> None:
+        self._inference = parts.inference
+        self._catalogue = catalogue
+
+    async def head(self, kind: str, model: str) -> Head:
+        """Of an answer by this model."""
+        card = await self._catalogue.find(model)
+        return Head.new(kind, model, None if card is None else card.fingerprint)
+
+    async def whole(
+        self,
+        request: Request,
+        caller: Principal,
+        requests: Sequence[GenRequest],
+        answer: Callable[[Sequence[GenResult]], BaseModel],
+    ) -> Response:
+        """The answer in one piece.
+
+        Raises:
+            ApiError: there is none.
+        """
+        try:
+            results = await while_connected(request, self._inference.generate(requests))
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_GONE)
+        usages = [result.usage for result in results]
+        await caller.spend(sum(usage.prompt_tokens + usage.completion_tokens for usage in usages))
+        failure = next((result.failure for result in results if result.failure is not None), None)
+        if failure is not None:
+            raise error_of(failure)
+        return Response(answer(results).model_dump_json(), media_type="application/json")
+
+    async def streamed(
+        self,
+        request: Request,
+        caller: Principal,
+        body: ChatCompletionRequest | CompletionRequest,
+        requests: Sequence[GenRequest],
+        answers: Sequence[Streamed[Any]],
+        piece: Callable[..., BaseModel],
+    ) -> Response:
+        """The answer while it is written.
+
+        Raises:
+            ApiError: it fails before it begins.
+        """
+        try:
+            source = await while_connected(request, begun(deltas(self._inference, requests)))
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_GONE)
+        options = body.stream_options
+        with_usage = options is not None and bool(options.include_usage)
+        return EventStream(texts(source, answers, piece, Account(caller, requests), with_usage=with_usage))
+
+
+def _model(card: ModelCard) -> Model:
+    return Model(id=card.id, created=card.created, owned_by=card.owned_by, about=card.about)

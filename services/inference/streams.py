@@ -1,0 +1,163 @@
+"""Streamed answers: several at once, a status that knows the first piece, tokens that count if the client goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from services.http.access import Principal
+from services.inference.asking import used
+from services.inference.failures import error_of
+from services.inference.port import Inference
+from services.inference.responses import UsedTokens
+from steerline.inference.request import Delta, GenRequest, GenResult
+
+DONE = "[DONE]"
+_CHARACTERS_PER_TOKEN = 4
+Numbered = AsyncGenerator[tuple[int, Delta], None]
+C = TypeVar("C")
+
+
+class Streamed(Protocol[C]):
+    """One answer while it is written."""
+
+    def pieces(self, delta: Delta) -> list[C]:
+        """What can be shown after this piece of it."""
+        ...
+
+
+async def begun(source: Numbered) -> Numbered:
+    """The same pieces, once the first is there, so that what fails at once has a status of its own.
+
+    Raises:
+        ApiError: the first piece is a failure.
+    """
+    first = await anext(source)
+    result = first[1].result
+    if result is not None and result.failure is not None:
+        await source.aclose()
+        raise error_of(result.failure)
+    return _continued(first, source)
+
+
+async def deltas(inference: Inference, requests: Sequence[GenRequest]) -> Numbered:
+    """The pieces of all answers as they come, each with the number of its request.
+
+    A client that reads slowly does not hold the model up: what waits for it is at most the whole answer.
+    """
+    queue: asyncio.Queue[tuple[int, Delta] | asyncio.Task[None]] = asyncio.Queue()
+
+    async def listen(index: int, request: GenRequest) -> None:
+        async with aclosing(inference.stream(request)) as stream:
+            async for delta in stream:
+                queue.put_nowait((index, delta))
+
+    listening = [asyncio.create_task(listen(index, request)) for index, request in enumerate(requests)]
+    for task in listening:
+        task.add_done_callback(queue.put_nowait)
+    left = len(listening)
+    try:
+        while left:
+            item = await queue.get()
+            if isinstance(item, asyncio.Task):
+                left -= 1
+                item.result()  # raises a fault of the stream
+            else:
+                yield item
+    finally:
+        for task in listening:
+            task.cancel()
+        await asyncio.gather(*listening, return_exceptions=True)
+
+
+class Account:
+    """The tokens of a stream. What a client that went away has used is estimated by its length.
+
+    Args:
+        caller: who pays.
+        requests: what was asked.
+    """
+
+    def __init__(self, caller: Principal, requests: Sequence[GenRequest]) -> None:
+        self.results: dict[int, GenResult] = {}
+        self._caller = caller
+        self._prompts = [sum(map(len, request.prefix)) for request in requests]
+        self._written = [0] * len(requests)
+
+    def note(self, index: int, delta: Delta) -> None:
+        """Take down a piece."""
+        self._written[index] += len(delta.text)
+        if delta.result is not None:
+            self.results[index] = delta.result
+
+    @property
+    def used(self) -> UsedTokens:
+        """Of all answers, once they are there."""
+        return used([self.results[index] for index in range(len(self._prompts))])
+
+    async def settle(self) -> None:
+        """Count it against the caller's day."""
+        tokens = sum(
+            self.results[index].usage.prompt_tokens + self.results[index].usage.completion_tokens
+            if index in self.results
+            else (prompt + written) // _CHARACTERS_PER_TOKEN
+            for index, (prompt, written) in enumerate(zip(self._prompts, self._written, strict=True))
+        )
+        await self._caller.spend(tokens)
+
+
+async def texts(
+    source: Numbered,
+    answers: Sequence[Streamed[C]],
+    piece: Callable[[list[C], UsedTokens | None], BaseModel],
+    account: Account,
+    *,
+    with_usage: bool,
+) -> AsyncGenerator[str, None]:
+    """The data of a stream's events.
+
+    Args:
+        source: pieces of the answers.
+        answers: one for each request.
+        piece: what is sent, of what it adds and of the tokens.
+        account: of the tokens.
+        with_usage: whether a last piece says how many.
+    """
+    try:
+        async with aclosing(source):
+            async for index, delta in source:
+                account.note(index, delta)
+                failure = None if delta.result is None else delta.result.failure
+                if failure is not None:
+                    yield json.dumps(error_of(failure).body())
+                    yield DONE
+                    return
+                for shown in answers[index].pieces(delta):
+                    yield piece([shown], None).model_dump_json()
+        if with_usage:
+            yield piece([], account.used).model_dump_json()
+        yield DONE
+    finally:
+        _settle(account)
+
+
+async def _continued(first: tuple[int, Delta], rest: Numbered) -> Numbered:
+    async with aclosing(rest):
+        yield first
+        async for item in rest:
+            yield item
+
+
+_settling: set[asyncio.Task[None]] = set()
+
+
+def _settle(account: Account) -> None:
+    """In a task of its own: whoever is being cancelled cannot wait for anything."""
+    task = asyncio.get_running_loop().create_task(account.settle())
+    _settling.add(task)
+    task.add_done_callback(_settling.discard)
