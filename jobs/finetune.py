@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
-import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from jobs import entry, residual_scale
 from steerline.config.finetune import FinetuneSpec
-from steerline.config.load import Loaded, load
-from steerline.config.render import run_name
+from steerline.config.kinds import JobSpec
+from steerline.config.load import Loaded
 from steerline.config.residual_fit import ResidualFitSpec
-from steerline.errors import SteerlineError
 
 HELP = """\
 Fine-tune a language model under DeepSpeed ZeRO on Ray, track it in MLflow, export it and evaluate it.
@@ -34,49 +30,21 @@ Each error names its page under docs/errors/. The run's folder holds `outcome.js
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.finetune", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("file", type=Path, help="the config, a YAML file")
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="override a key; repeatable")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        return _run(given.file, given.set)
-    except SteerlineError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return error.exit_code
+    return entry.main("jobs.finetune", HELP, _carry_out, arguments)
 
 
-def _run(file: Path, overrides: Sequence[str]) -> int:
-    given = load(file, overrides)
-    if isinstance(given.spec, ResidualFitSpec):
-        from jobs.residual_scale import carry_out
-
-        return carry_out(given.of(ResidualFitSpec))
-    loaded = given.of(FinetuneSpec)
-    from steerline.training.driver import close_if_unstarted
-
-    try:
-        return _carry_out(loaded)
-    except SteerlineError as error:
-        close_if_unstarted(loaded.spec, error)
-        raise
+def _carry_out(loaded: Loaded[JobSpec]) -> int:
+    if isinstance(loaded.spec, ResidualFitSpec):
+        return residual_scale.carry_out(loaded)
+    return entry.check_and_run(loaded.of(FinetuneSpec), _driver)
 
 
-def _carry_out(loaded: Loaded[FinetuneSpec]) -> int:
-    from steerline.orchestration.preflight import ClusterResources, preflight
+def _driver(loaded: Loaded[FinetuneSpec]) -> entry.Driver:
     from steerline.training.driver import Driver
-    from steerline.training.ray_trainer import cluster_nodes
 
-    cluster = ClusterResources.from_ray(cluster_nodes())
-    report = preflight(loaded.spec, cluster=cluster, provenance=loaded.provenance)
-    report.raise_for_problems(run_name(loaded.spec))
-    for finding in report.warnings:
-        sys.stderr.write(f"warning: {finding.problem}\n")
     driver = Driver(loaded)
-    signal.signal(signal.SIGTERM, lambda *_: driver.request_stop())
-    return driver.run()
+    entry.on_sigterm(driver.request_stop)
+    return driver
 
 
 if __name__ == "__main__":

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
-import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from steerline.config.load import Loaded, load
-from steerline.config.render import run_name
+from jobs import entry
+from steerline.config.kinds import JobSpec
+from steerline.config.load import Loaded
 from steerline.config.simulate import SimulateSpec
-from steerline.errors import SteerlineError
 
 HELP = """\
 Play a multi-agent simulation, or a grid of them over seeds, on the workers of a cluster, and keep all of it in MLflow:
@@ -35,46 +31,18 @@ programs.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.simulate", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("file", type=Path, help="the config, a YAML file")
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="override a key; repeatable")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        return _run(given.file, given.set)
-    except KeyboardInterrupt:
-        return 130
-    except SteerlineError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return error.exit_code
+    return entry.main("jobs.simulate", HELP, _carry_out, arguments)
 
 
-def _run(file: Path, overrides: Sequence[str]) -> int:
-    loaded = load(file, overrides).of(SimulateSpec)
-    from steerline.training.driver import close_if_unstarted
-
-    try:
-        return _carry_out(loaded)
-    except SteerlineError as error:
-        close_if_unstarted(loaded.spec, error)
-        raise
+def _carry_out(loaded: Loaded[JobSpec]) -> int:
+    return entry.check_and_run(loaded.of(SimulateSpec), _driver)
 
 
-def _carry_out(loaded: Loaded[SimulateSpec]) -> int:
+def _driver(loaded: Loaded[SimulateSpec]) -> entry.Driver:
     from steerline.experiments.driver import SimulateDriver
-    from steerline.orchestration.preflight import ClusterResources, preflight
-    from steerline.training.ray_trainer import cluster_nodes, in_workers
+    from steerline.training.ray_trainer import in_workers
 
-    cluster = ClusterResources.from_ray(cluster_nodes())
-    report = preflight(loaded.spec, cluster=cluster, provenance=loaded.provenance)
-    report.raise_for_problems(run_name(loaded.spec))
-    for finding in report.warnings:
-        sys.stderr.write(f"warning: {finding.problem}\n")
-    # As Ctrl-C would: the run is closed as stopped, and Ray ends the workers with this process.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return SimulateDriver(loaded, in_workers).run()
+    return SimulateDriver(loaded, in_workers)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from steerline.config.cluster import ClusterSpec
 from steerline.config.inference import LocalBackendSpec
 from steerline.config.load import Loaded
 from steerline.config.model import ModelSpec
-from steerline.config.render import identity_hash, resolved, resolved_json, run_name
+from steerline.config.render import resolved_json, run_name
 from steerline.config.simulate import SimulateSpec
 from steerline.errors import SimulationError, SteerlineError
 from steerline.experiments.host import play_all
@@ -23,12 +22,11 @@ from steerline.models.load import prepare
 from steerline.models.sources import describe
 from steerline.simulation.cells import Cell, cells
 from steerline.tracking.children import Children
-from steerline.tracking.provenance import collect
 from steerline.tracking.recorder import Recorder
 from steerline.tracking.references import RunRef, run_url
-from steerline.tracking.runs import finish, start_run
+from steerline.tracking.runs import finish
 from steerline.training.job import Outcome
-from steerline.training.ray_job import RayJob
+from steerline.training.opening import open_run
 
 Workers = Callable[[Sequence[Callable[[], list[Played]]], ClusterSpec], list[list[Played]]]
 """Runs functions side by side, each in a worker with the resources of a cluster spec, again where that worker dies."""
@@ -64,7 +62,8 @@ class SimulateDriver:
         for model in self._models():
             _say(f"steerline: making the model ready: {describe(model.source)}")
             prepare(model)
-        run = self._open()
+        parents = {f"model_{n}": describe(model.source) for n, model in enumerate(self._models())}
+        run = open_run(self._loaded, parents)
         _say(f"steerline: recorded at {run_url(run)}")
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "config.resolved.json").write_text(resolved_json(spec))
@@ -130,22 +129,6 @@ class SimulateDriver:
         backends = (ref.backend for cell in self._cells for ref in cell.spec.models.values())
         local = (backend.model for backend in backends if isinstance(backend, LocalBackendSpec))
         return list({model.model_dump_json(): model for model in local}.values())
-
-    def _open(self) -> RunRef:
-        spec = self._loaded.spec
-        job, here = RayJob.of(os.environ), collect()
-        return start_run(
-            spec.tracking,
-            run_name=self.name,
-            kind=spec.kind,
-            config=resolved(spec),
-            config_hash=identity_hash(spec),
-            config_provenance=self._loaded.provenance,
-            parents={f"model_{n}": describe(model.source) for n, model in enumerate(self._models())},
-            ray_job_id=None if job is None else job.submission_id,
-            tags={} if job is None else job.tags(),
-            provenance=here if job is None else job.provenance(here),
-        )
 
 
 def _in_worker(share: Sequence[Cell], folder: Path, together: int, cluster: ClusterSpec) -> list[Played]:

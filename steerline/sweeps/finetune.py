@@ -17,9 +17,10 @@ from steerline.evaluation.results import EvaluationResult
 from steerline.sweeps.kinds import Along, Ended, Running, WholeTrials
 from steerline.sweeps.ledger import Found
 from steerline.tracking.references import RunRef
-from steerline.training.driver import STOPPED_EXIT_CODE, Driver, Place
+from steerline.training.driver import STOPPED_EXIT_CODE, Driver
 from steerline.training.history import read_history
 from steerline.training.job import Job, Outcome
+from steerline.training.opening import Place
 
 _POLL_S = 0.2
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 from steerline.config.finetune import FinetuneSpec
 from steerline.config.inference import LocalBackendSpec
 from steerline.config.load import Loaded
-from steerline.config.render import identity_hash, resolved, resolved_json, run_name
+from steerline.config.render import resolved_json, run_name
 from steerline.config.simulate import SimulateSpec
 from steerline.config.sweep import BaseSpec, SweepSpec
 from steerline.config.sweep_points import Trial, num_trials
@@ -26,12 +25,11 @@ from steerline.sweeps.ledger import Found, Ledger
 from steerline.sweeps.record import TrialRecorder
 from steerline.sweeps.report import write_report
 from steerline.sweeps.selection import select
-from steerline.tracking.provenance import collect
 from steerline.tracking.recorder import Recorder
 from steerline.tracking.references import RunRef, run_url
-from steerline.tracking.runs import finish, start_run
+from steerline.tracking.runs import finish
 from steerline.training.job import Job, Outcome
-from steerline.training.ray_job import RayJob
+from steerline.training.opening import open_run
 
 STOPPED_EXIT_CODE = 130
 _FAILED_EXIT_CODE = SweepError.exit_code
@@ -75,7 +73,7 @@ class Sweep:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with _alone(self.folder):
-            run = self._open()
+            run = open_run(self._loaded, _models(self._spec.base))
             self._say(f"recorded at {run_url(run)}")
             (self.folder / "config.resolved.json").write_text(resolved_json(self._spec))
             status = "FAILED"
@@ -119,21 +117,6 @@ class Sweep:
         for role, path in files.items():
             self._say(f"{role}: {path}")
         return "FINISHED"
-
-    def _open(self) -> RunRef:
-        job, here = RayJob.of(os.environ), collect()
-        return start_run(
-            self._spec.tracking,
-            run_name=self.name,
-            kind="sweep",
-            config=resolved(self._spec),
-            config_hash=identity_hash(self._spec),
-            config_provenance=self._loaded.provenance,
-            parents=_models(self._spec.base),
-            ray_job_id=None if job is None else job.submission_id,
-            tags={} if job is None else job.tags(),
-            provenance=here if job is None else job.provenance(here),
-        )
 
     def _failed(self, error: str, exit_code: int) -> None:
         Outcome(self.name, "failed", error=error, exit_code=exit_code).save(self.folder)

@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from dataclasses import dataclass
 
 from steerline.config.finetune import FinetuneSpec
-from steerline.config.kinds import JobSpec
 from steerline.config.load import Loaded
-from steerline.config.render import resolved, resolved_json, run_name
+from steerline.config.render import resolved_json
 from steerline.errors import SteerlineError, TrackingError
 from steerline.models.load import prepare
 from steerline.models.sources import describe
-from steerline.tracking.provenance import collect
 from steerline.tracking.recorder import Recorder
-from steerline.tracking.references import RunRef, resolve_uri, run_url
+from steerline.tracking.references import RunRef, run_url
 from steerline.tracking.registry import register
-from steerline.tracking.runs import close_unstarted, finish, start_run
+from steerline.tracking.runs import finish
 from steerline.training.job import Job, Outcome, evaluation_config
-from steerline.training.ray_job import RayJob
+from steerline.training.opening import Place, open_run
 from steerline.training.ray_trainer import train
 
 STOPPED_EXIT_CODE = 130
 _FAILED_EXIT_CODE = 9
-
-
-def close_if_unstarted(spec: JobSpec, error: SteerlineError) -> None:
-    """Say in MLflow why a run that was scheduled at its submission did not start; nothing for one that did."""
-    job = RayJob.of(os.environ)
-    if job is not None:
-        close_unstarted(
-            resolve_uri(spec.tracking), run_name(spec), job.submission_id, status="FAILED", reason=str(error)
-        )
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run that belongs to a sweep is shown in MLflow.
-
-    Args:
-        parent_run_id: the sweep's run.
-        label: what the page calls this one; its name stays.
-    """
-
-    parent_run_id: str
-    label: str
 
 
 class Driver:
@@ -81,7 +55,7 @@ class Driver:
             self._say(f"{self._job.name} is finished already; its evaluation changed and is carried out again")
         self._say(f"making the model ready: {describe(self._job.spec.model.source)}")
         prepare(self._loaded.spec.model)
-        run = self._open()
+        run = open_run(self._loaded, {"base_model": describe(self._job.spec.model.source)}, self._place)
         self._say(f"recorded at {run_url(run)}")
         self._job = Job(self._job.spec, self._job.folder, run)
         self._job.folder.mkdir(parents=True, exist_ok=True)
@@ -110,24 +84,6 @@ class Driver:
             return STOPPED_EXIT_CODE
         self._say_result(outcome)
         return 0
-
-    def _open(self) -> RunRef:
-        spec = self._job.spec
-        job, here, place = RayJob.of(os.environ), collect(), self._place
-        tags = {} if job is None else job.tags()
-        return start_run(
-            spec.tracking,
-            run_name=self._job.name,
-            kind="finetune",
-            config=resolved(spec),
-            config_hash=self._job.config_hash,
-            config_provenance=self._loaded.provenance,
-            parents={"base_model": describe(spec.model.source)},
-            parent_run_id=None if place is None else place.parent_run_id,
-            ray_job_id=None if job is None else job.submission_id,
-            tags=tags if place is None else {**tags, "mlflow.runName": place.label},
-            provenance=here if job is None else job.provenance(here),
-        )
 
     def _register(self, run: RunRef, outcome: Outcome) -> None:
         wanted = self._job.spec.tracking.register_as

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,18 +11,17 @@ from typing import Generic, TypeVar
 from steerline.config.cluster import ClusterSpec
 from steerline.config.evaluate import EvaluateSpec
 from steerline.config.load import Loaded
-from steerline.config.render import identity_hash, resolved, resolved_json, run_name
+from steerline.config.render import resolved_json, run_name
 from steerline.config.residual_fit import ResidualFitSpec
 from steerline.errors import SteerlineError
 from steerline.home import storage_folder
 from steerline.models.load import prepare
 from steerline.models.sources import describe
-from steerline.tracking.provenance import collect
 from steerline.tracking.recorder import Recorder
 from steerline.tracking.references import RunRef, run_url
-from steerline.tracking.runs import finish, start_run
+from steerline.tracking.runs import finish
 from steerline.training.job import Outcome
-from steerline.training.ray_job import RayJob
+from steerline.training.opening import open_run
 
 Say = Callable[[str], None]
 S = TypeVar("S", EvaluateSpec, ResidualFitSpec)
@@ -65,7 +63,7 @@ class OneWorkerDriver(Generic[S]):
         spec = self._loaded.spec
         _say(f"steerline: making the model ready: {describe(spec.model.source)}")
         prepare(spec.model)
-        run = self._open()
+        run = open_run(self._loaded, {"base_model": describe(spec.model.source)})
         _say(f"steerline: recorded at {run_url(run)}")
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "config.resolved.json").write_text(resolved_json(spec))
@@ -92,22 +90,6 @@ class OneWorkerDriver(Generic[S]):
             raise
         finally:
             finish(run, status, spool)
-
-    def _open(self) -> RunRef:
-        spec = self._loaded.spec
-        job, here = RayJob.of(os.environ), collect()
-        return start_run(
-            spec.tracking,
-            run_name=self.name,
-            kind=spec.kind,
-            config=resolved(spec),
-            config_hash=identity_hash(spec),
-            config_provenance=self._loaded.provenance,
-            parents={"base_model": describe(spec.model.source)},
-            ray_job_id=None if job is None else job.submission_id,
-            tags={} if job is None else job.tags(),
-            provenance=here if job is None else job.provenance(here),
-        )
 
     def _failed(self, error: str, exit_code: int) -> None:
         Outcome(self.name, "failed", error=error, exit_code=exit_code).save(self.folder)

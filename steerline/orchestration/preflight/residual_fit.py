@@ -7,15 +7,9 @@ from dataclasses import dataclass
 
 from steerline.config.data import DatasetSpec
 from steerline.config.residual_fit import ResidualFitSpec
-from steerline.orchestration.preflight import (
-    checks_cluster,
-    checks_data,
-    checks_job,
-    checks_machine,
-    checks_model,
-    checks_tracking,
-)
+from steerline.orchestration.preflight import checks_model
 from steerline.orchestration.preflight.core import Check, Finding, ModelScene, failure, warning
+from steerline.orchestration.preflight.frozen_model import FROZEN_MODEL_CHECKS
 
 
 @dataclass(frozen=True)
@@ -66,15 +60,6 @@ def length(scene: ResidualFitScene) -> Iterator[Finding]:
 RESIDUAL_FIT_CHECKS: tuple[Check, ...] = (
     Check("steering", layers, "job"),
     Check("leakage", leakage, "job"),
-    Check("remote-code", checks_job.trust, "job"),
-    Check("attention", checks_model.kernel, "job"),
     Check("length", length, "job"),
-    Check("model", checks_model.source, "machine"),
-    Check("attention-package", checks_model.attention_package, "machine"),
-    Check("data", checks_data.sources, "machine"),
-    Check("columns", checks_data.templates, "machine"),
-    Check("workers", checks_cluster.capacity, "job"),
-    Check("storage", checks_machine.storage, "machine"),
-    Check("gpu-here", checks_machine.gpu, "machine"),
-    Check("tracking", checks_tracking.server, "machine"),
+    *FROZEN_MODEL_CHECKS,
 )

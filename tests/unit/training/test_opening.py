@@ -1,4 +1,4 @@
-"""What the driver says of a run that does not start."""
+"""What MLflow is told of a run that does not start."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from steerline.errors import DataError
-from steerline.training import driver
-from steerline.training.driver import close_if_unstarted
+from steerline.training import opening
+from steerline.training.opening import close_if_unstarted
 from tests.law.runs import tiny_job
 
 
@@ -17,7 +17,7 @@ def test_the_reason_goes_to_the_run_that_its_submission_scheduled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[tuple[str, ...]] = []
-    monkeypatch.setattr(driver, "close_unstarted", lambda *told, **more: closed.append((*told, more["reason"])))
+    monkeypatch.setattr(opening, "close_unstarted", lambda *told, **more: closed.append((*told, more["reason"])))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m:5000")
     job, error = tiny_job(tmp_path), DataError("no rows")
     monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
