@@ -1,0 +1,75 @@
+/** Calls of the endpoint, which stands one folder above the console. */
+
+import { key, keyWanted } from "../state/session";
+
+const ROOT = new URL("../", new URL(".", location.href.split("#")[0]));
+
+/** An answer that is an error, in words for people. */
+export class ApiFailure extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export interface CallOptions {
+  body?: unknown;
+  accept?: string;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+/** The response, if it is a good one.
+ * @throws ApiFailure for every other one, and where nobody answers. */
+export async function send(method: string, path: string, options: CallOptions = {}): Promise<Response> {
+  const headers: Record<string, string> = { Accept: options.accept ?? "application/json", ...options.headers };
+  if (key.now) headers.Authorization = `Bearer ${key.now}`;
+  if (options.body !== undefined) headers["Content-Type"] = "application/json";
+  const body = options.body === undefined ? undefined : JSON.stringify(options.body);
+  let response: Response;
+  try {
+    response = await fetch(new URL(path.replace(/^\//, ""), ROOT), { method, headers, body, signal: options.signal });
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new ApiFailure(0, "unreachable", "The endpoint does not answer. Is it running, and is this machine online?");
+  }
+  if (!response.ok) throw await failure(response);
+  return response;
+}
+
+export async function call<T>(method: string, path: string, body?: unknown, options: CallOptions = {}): Promise<T> {
+  const response = await send(method, path, { ...options, body });
+  return (response.status === 204 ? undefined : await response.json()) as T;
+}
+
+async function failure(response: Response): Promise<ApiFailure> {
+  const text = await response.text();
+  const { message, code } = told(text);
+  const after = response.headers.get("Retry-After");
+  const wait = response.status === 429 && after ? ` Try again in ${after} s.` : "";
+  if (response.status === 401) keyWanted.set(sentence(message || "This endpoint asks for a key."));
+  const fallback = `The endpoint answered ${response.status}. Its log says more.`;
+  return new ApiFailure(response.status, code, (message ? sentence(message) : fallback) + wait);
+}
+
+function told(text: string): { message: string; code: string } {
+  try {
+    const { error } = JSON.parse(text) as { error?: { message?: string; code?: string | null } };
+    return { message: error?.message ?? "", code: error?.code ?? "" };
+  } catch {
+    return { message: "", code: "" }; // A proxy's page, say; the status is told instead.
+  }
+}
+
+function sentence(text: string): string {
+  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?`]$/.test(first) ? first : `${first}.`;
+}
+
+/** Words for whatever was thrown. */
+export function words(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,118 @@
+/** The shapes that the endpoint answers with; its OpenAPI document is the truth. */
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+export type Fields = { [key: string]: Json };
+
+export interface Simulation {
+  id: string;
+  name: string;
+  scenario: string;
+  status: string;
+  reason: string;
+  tick: number;
+  max_ticks: number;
+  seed: number;
+  events: number;
+  hash: string;
+  created: number;
+}
+
+export interface SimulationDetail extends Simulation {
+  spec: SimulationSpec;
+  operations: { time: number; kind: string; payload: Fields }[];
+}
+
+export interface SimulationSpec {
+  name: string;
+  scenario: string;
+  params: Fields;
+  agents: AgentSpec[];
+  topology: { kind: string; [key: string]: Json };
+  engine: string;
+  max_ticks: number;
+  seed: number;
+  models: { [alias: string]: Json };
+  [key: string]: Json | AgentSpec[] | undefined;
+}
+
+export interface AgentSpec {
+  id: string;
+  brain: BrainSpec;
+  profile?: Fields;
+  memory?: { kind: string; [key: string]: Json };
+  [key: string]: Json | BrainSpec | undefined;
+}
+
+export interface BrainSpec {
+  kind: string;
+  policy?: string;
+  model?: string;
+  steering?: Fields | null;
+  llm?: BrainSpec;
+  [key: string]: Json | BrainSpec | undefined;
+}
+
+export interface Event {
+  seq: number;
+  tick: number;
+  phase: string;
+  kind: string;
+  agent: string | null;
+  payload: Fields;
+  cause: number | null;
+}
+
+export interface Question {
+  id: string;
+  agent: string;
+  tick: number;
+  question: string;
+  instruction: string;
+  deadline: number | null;
+  default: string | null;
+}
+
+export interface Schema {
+  type?: string | string[];
+  title?: string;
+  description?: string;
+  default?: Json;
+  enum?: Json[];
+  const?: Json;
+  anyOf?: Schema[];
+  oneOf?: Schema[];
+  allOf?: Schema[];
+  items?: Schema;
+  properties?: { [name: string]: Schema };
+  required?: string[];
+  minimum?: number;
+  maximum?: number;
+  exclusiveMinimum?: number;
+  exclusiveMaximum?: number;
+  $ref?: string;
+  $defs?: { [name: string]: Schema };
+}
+
+export interface Scenario {
+  name: string;
+  about: string;
+  policies: { name: string; about: string }[];
+}
+
+export interface ScenarioDetail extends Scenario {
+  /** JSON schema of its own settings. */
+  params: Schema;
+  example: SimulationSpec | null;
+}
+
+export interface Model {
+  id: string;
+  about?: string;
+}
+
+export interface MemoryRecord {
+  tick: number;
+  kind: string;
+  text: string;
+  about: string;
+}

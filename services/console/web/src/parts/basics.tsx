@@ -1,0 +1,200 @@
+/** The smallest parts that every view shares. */
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
+
+import { Icon, type IconName } from "./icon";
+
+/** Says what went wrong and what to do. */
+export function Problem({ text, again }: { text: string; again?: () => void }) {
+  if (!text) return null;
+  return (
+    <div class="problem" role="alert">
+      <Icon name="warning" />
+      <p>{text}</p>
+      {again && (
+        <button type="button" class="small" onClick={again}>
+          Try again
+        </button>
+      )}
+    </div>
+  );
+}
+
+export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
+  return (
+    <div class="empty">
+      <h2>{title}</h2>
+      {children}
+    </div>
+  );
+}
+
+/** Grey bars of about the size of what is to come. */
+export function Loading({ rows = 4, label }: { rows?: number; label: string }) {
+  return (
+    <div class="loading" role="status" aria-label={label}>
+      {Array.from({ length: rows }, (_, row) => (
+        <span key={row} class="bar" />
+      ))}
+    </div>
+  );
+}
+
+const STATUS_WORDS: Record<string, string> = { waiting: "waiting for a person" };
+
+export function StatusBadge({ status }: { status: string }) {
+  return <span class={`status is-${status}`}>{STATUS_WORDS[status] ?? status}</span>;
+}
+
+interface FieldProps {
+  label: ComponentChildren;
+  help?: string;
+  problem?: string;
+  wide?: boolean;
+  children: (ids: { id: string; "aria-describedby"?: string; "aria-invalid"?: boolean }) => ComponentChildren;
+}
+
+/** A label, what it labels, and a line of help. */
+export function Field({ label, help, problem, wide, children }: FieldProps) {
+  const id = useId();
+  const described = help || problem ? `${id}-help` : undefined;
+  return (
+    <div class={wide ? "field wide" : "field"}>
+      <label for={id}>{label}</label>
+      {children({ id, "aria-describedby": described, "aria-invalid": problem ? true : undefined })}
+      {described && (
+        <p id={described} class={problem ? "help wrong" : "help"}>
+          {problem || help}
+        </p>
+      )}
+    </div>
+  );
+}
+
+interface SliderProps {
+  label: string;
+  value: number;
+  most: number;
+  step?: number;
+  change: (value: number) => void;
+  help?: string;
+}
+
+/** A range with the number beside it; both can be set. */
+export function Slider({ label, value, most, step = 0.05, change, help }: SliderProps) {
+  const id = useId();
+  const set = (text: string) => {
+    const number = Number(text);
+    if (text !== "" && Number.isFinite(number)) change(Math.min(most, Math.max(0, number)));
+  };
+  return (
+    <div class="slider">
+      <label for={id}>{label}</label>
+      <input
+        id={id}
+        type="range"
+        min={0}
+        max={most}
+        step={step}
+        value={value}
+        aria-describedby={help ? `${id}-help` : undefined}
+        onInput={(event) => set(event.currentTarget.value)}
+      />
+      <input
+        type="number"
+        aria-label={`${label}, as a number`}
+        min={0}
+        max={most}
+        step={step}
+        value={value}
+        onInput={(event) => set(event.currentTarget.value)}
+      />
+      {help && (
+        <p id={`${id}-help`} class="help">
+          {help}
+        </p>
+      )}
+    </div>
+  );
+}
+
+interface DialogProps {
+  title: string;
+  close: () => void;
+  children: ComponentChildren;
+}
+
+/** A modal dialog; the browser keeps the focus inside and gives it back. */
+export function Dialog({ title, close, children }: DialogProps) {
+  const id = useId();
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const opened = dialog.current;
+    const before = document.activeElement as HTMLElement | null;
+    opened?.showModal();
+    return () => {
+      opened?.close();
+      before?.focus();
+    };
+  }, []);
+  return (
+    <dialog ref={dialog} aria-labelledby={id} onCancel={(event) => (event.preventDefault(), close())}>
+      <header>
+        <h2 id={id}>{title}</h2>
+        <IconButton icon="close" label="Close" press={close} />
+      </header>
+      {children}
+    </dialog>
+  );
+}
+
+interface IconButtonProps {
+  icon: IconName;
+  label: string;
+  press: () => void;
+  disabled?: boolean;
+}
+
+export function IconButton({ icon, label, press, disabled }: IconButtonProps) {
+  return (
+    <button type="button" class="bare" aria-label={label} title={label} disabled={disabled} onClick={press}>
+      <Icon name={icon} />
+    </button>
+  );
+}
+
+/** Runs something that takes a while; what it throws is shown. */
+export function useTask(): { busy: boolean; problem: string; run: (task: () => Promise<void>) => Promise<void> } {
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState("");
+  const run = async (task: () => Promise<void>) => {
+    setBusy(true);
+    setProblem("");
+    try {
+      await task();
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error));
+    } finally {
+      setBusy(false);
+    }
+  };
+  return { busy, problem, run };
+}
+
+/** What a call gives, loaded when `what` changes. */
+export function useLoaded<T>(load: () => Promise<T>, what: unknown[]): { value: T | null; problem: string; again: () => void } {
+  const [state, setState] = useState<{ value: T | null; problem: string }>({ value: null, problem: "" });
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    let wanted = true;
+    load().then(
+      (value) => wanted && setState({ value, problem: "" }),
+      (error: unknown) => wanted && setState((old) => ({ ...old, problem: error instanceof Error ? error.message : String(error) })),
+    );
+    return () => {
+      wanted = false;
+    };
+  }, [...what, turn]);
+  return { ...state, again: () => setTurn((count) => count + 1) };
+}

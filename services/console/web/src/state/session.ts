@@ -1,0 +1,45 @@
+/** What belongs to this visit: the key, the theme, whether shortcuts are on. */
+
+import { Value } from "./value";
+
+const KEY = "steerline.key";
+const THEME = "steerline.theme";
+const SHORTCUTS = "steerline.shortcuts";
+
+/** The API key; it lives as long as the tab, and only there. */
+export const key = new Value<string>(sessionStorage.getItem(KEY) ?? "");
+/** Why a key is asked for; none while the endpoint is content. */
+export const keyWanted = new Value<string | null>(null);
+
+export function useKey(text: string): void {
+  sessionStorage.setItem(KEY, text);
+  key.set(text);
+  keyWanted.set(null);
+}
+
+export function forgetKey(): void {
+  sessionStorage.removeItem(KEY);
+  key.set("");
+  keyWanted.set("The key is forgotten. Enter one to go on.");
+}
+
+export type Theme = "auto" | "light" | "dark";
+export const theme = new Value<Theme>((document.documentElement.dataset.theme as Theme | undefined) ?? "auto");
+
+export function chooseTheme(next: Theme): void {
+  if (next === "auto") {
+    localStorage.removeItem(THEME);
+    delete document.documentElement.dataset.theme;
+  } else {
+    localStorage.setItem(THEME, next);
+    document.documentElement.dataset.theme = next;
+  }
+  theme.set(next);
+}
+
+export const shortcutsOn = new Value<boolean>(localStorage.getItem(SHORTCUTS) !== "off");
+
+export function switchShortcuts(on: boolean): void {
+  localStorage.setItem(SHORTCUTS, on ? "on" : "off");
+  shortcutsOn.set(on);
+}

@@ -1,0 +1,48 @@
+/** An agent's steering strength inside its brain's spec. */
+
+import type { BrainSpec, Fields } from "../api/types";
+
+/** The paper's strength is 1; what lies far beyond it seldom leaves a sentence whole. */
+export const MOST = 3;
+
+function llm(brain: BrainSpec): BrainSpec | null {
+  if (brain.kind === "llm") return brain;
+  return brain.llm ?? null;
+}
+
+/** The strength that acts; 0 is the plain model, null an agent without a model. */
+export function strengthOf(brain: BrainSpec): number | null {
+  const model = llm(brain);
+  if (!model) return null;
+  const boost = (model.steering?.boost ?? null) as Fields | null;
+  return typeof boost?.strength === "number" ? boost.strength : boost ? 1 : 0;
+}
+
+/** The brain with another strength; what else its steering says stays. */
+export function withStrength(brain: BrainSpec, strength: number): BrainSpec {
+  const model = llm(brain);
+  if (!model) return brain;
+  const boost = (model.steering?.boost ?? {}) as Fields;
+  const steered = { ...model, steering: { ...model.steering, boost: { ...boost, strength } } };
+  return brain.kind === "llm" ? steered : { ...brain, llm: steered };
+}
+
+/** Who decides, in words. */
+export function decides(brain: BrainSpec | undefined): string {
+  switch (brain?.kind) {
+    case "scripted":
+      return brain.policy ?? "scripted";
+    case "stub":
+      return `${brain.policy}, erring`;
+    case "llm":
+      return brain.model ?? "a model";
+    case "human":
+      return "a person";
+    case "hybrid":
+      return `${brain.llm?.model} and ${brain.policy}`;
+    case "reviewed":
+      return `${brain.llm?.model}, reviewed`;
+    default:
+      return brain?.kind ?? "unknown";
+  }
+}

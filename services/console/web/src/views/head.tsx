@@ -1,0 +1,71 @@
+/** What is watched, how it stands, and the buttons that move it. */
+
+import * as api from "../api/simulations";
+import { Problem, StatusBadge, useTask } from "../parts/basics";
+import { Icon } from "../parts/icon";
+import { link } from "../state/router";
+import type { Run } from "../state/run";
+import { useShortcuts } from "../state/shortcuts";
+import { useValue } from "../state/value";
+
+const OVER = ["ended", "stopped", "failed"];
+
+export function Head({ run, fork }: { run: Run; fork: () => void }) {
+  const { detail, connection } = useValue(run.seen);
+  const task = useTask();
+  const order = (what: api.Order) =>
+    void task.run(async () => {
+      await api.order(run.id, what);
+      await run.refresh();
+    });
+  const over = !detail || OVER.includes(detail.status);
+  const still = detail?.status === "paused";
+  const idle = over || task.busy;
+  useShortcuts({
+    p: () => !idle && order(still ? "resume" : "pause"),
+    s: () => !idle && order("step"),
+  });
+  if (!detail) return null;
+  return (
+    <header class="head">
+      <div class="title">
+        <h1>{detail.id}</h1>
+        <StatusBadge status={detail.status} />
+        <p class="facts">
+          {detail.scenario.replaceAll("_", " ")} · tick {run.ticks} of {detail.max_ticks} · seed {detail.spec.seed}
+          {detail.reason && !["ended"].includes(detail.status) ? ` · ${detail.reason}` : ""}
+        </p>
+      </div>
+      <div class="orders">
+        {still ? (
+          <button type="button" class="main" disabled={idle} onClick={() => order("resume")}>
+            <Icon name="play" /> Resume
+          </button>
+        ) : (
+          <button type="button" disabled={idle} onClick={() => order("pause")}>
+            <Icon name="pause" /> Pause
+          </button>
+        )}
+        <button type="button" disabled={idle} onClick={() => order("step")}>
+          <Icon name="step" /> Step
+        </button>
+        <button type="button" disabled={!run.ticks} onClick={fork}>
+          <Icon name="fork" /> Fork
+        </button>
+        <a class="button" href={link(["compare"], { a: run.id })}>
+          <Icon name="compare" /> Compare
+        </a>
+        <button type="button" class="danger" disabled={idle} onClick={() => order("stop")}>
+          <Icon name="stop" /> Stop
+        </button>
+      </div>
+      <p class={`connection is-${connection}`} role="status">
+        {CONNECTION[connection]}
+      </p>
+      {task.problem && <Problem text={task.problem} />}
+    </header>
+  );
+}
+
+const CONNECTION = { connecting: "Connecting…", live: "Live", lost: "Connection lost; trying again…", over: "" };
+
