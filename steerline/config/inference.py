@@ -40,9 +40,11 @@ class LocalBackendSpec(Spec):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", json_schema_extra=NOT_IDENTITY)
     """`auto` takes a GPU where there is one."""
     max_batch: int = Field(default=64, ge=1, json_schema_extra=NOT_IDENTITY)
-    """Most rows of one batch."""
+    """Most rows of the running batch."""
     max_batch_tokens: int = Field(default=16384, ge=1, json_schema_extra=NOT_IDENTITY)
-    """Most tokens of one batch at its final length, padding included."""
+    """Tokens that the running batch and kept beginnings of prompts hold in memory together."""
+    max_waiting: int = Field(default=1024, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Requests that wait for a place in the batch, above which more fail as busy."""
 
 
 class OpenAIBackendSpec(Spec):
@@ -83,6 +85,14 @@ class NoisyBackendSpec(Spec):
     """Share of attempts that fail as a busy server does; another attempt draws again."""
     garble_rate: float = Field(default=0.0, ge=0, le=1)
     """Share of answers whose text does not keep its form."""
+
+
+class ServedBackendSpec(Spec):
+    """A model of the endpoint that plays the simulation, by the name that requests use."""
+
+    kind: Literal["served"]
+    name: str
+    """The name."""
 
 
 BackendSpec = Annotated[LocalBackendSpec | OpenAIBackendSpec | NoisyBackendSpec, Field(discriminator="kind")]

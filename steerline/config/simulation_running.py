@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from steerline.config.base import Spec, misfit
-from steerline.config.inference import BackendSpec
+from steerline.config.inference import LocalBackendSpec, NoisyBackendSpec, OpenAIBackendSpec, ServedBackendSpec
 from steerline.config.simulation_agents import AgentId
 from steerline.config.steering import SteeringSpec
 
@@ -15,7 +15,9 @@ from steerline.config.steering import SteeringSpec
 class ModelRef(Spec):
     """A model that agents name by its alias."""
 
-    backend: BackendSpec
+    backend: Annotated[
+        LocalBackendSpec | OpenAIBackendSpec | NoisyBackendSpec | ServedBackendSpec, Field(discriminator="kind")
+    ]
     """Where it answers."""
     revision: str = ""
     """Version, part of the address of every call; set it when an endpoint changes its model under the same name."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -72,9 +72,13 @@ class InferenceClient:
         """The aliases."""
         return tuple(self._lanes)
 
-    def caller(self) -> Caller:
-        """Somebody who can ask: `with client.caller() as me: await me.ask(...)`."""
-        return Caller(self)
+    def caller(self, names: Mapping[str, str] | None = None) -> Caller:
+        """Somebody who can ask: `with client.caller() as me: await me.ask(...)`.
+
+        Args:
+            names: what the caller calls a model, to its alias here; what is not named bears its alias.
+        """
+        return Caller(self, names or {})
 
     def spent(self, simulation: str) -> Spent:
         """What a simulation's requests took so far."""
@@ -128,8 +132,9 @@ class Caller:
     Several tasks at once need a caller each, see `gather`.
     """
 
-    def __init__(self, client: InferenceClient) -> None:
+    def __init__(self, client: InferenceClient, names: Mapping[str, str]) -> None:
         self._client = client
+        self._names = names
         self._open = False
         self._idle = 0  # reasons not to count as running
 
@@ -167,6 +172,7 @@ class Caller:
             OverloadedError: the simulation has too much waiting already; nothing was sent.
         """
         assert self._open, "a caller asks inside its `with` block"
+        requests = [self._addressed(request) for request in requests]
         lanes = [self._client.lane(request.model) for request in requests]
         for lane, simulation in {(lane, request.simulation) for lane, request in zip(lanes, requests, strict=True)}:
             lane.admit(simulation)
@@ -199,7 +205,7 @@ class Caller:
         The first error ends the others and is raised.
         """
         loop = asyncio.get_running_loop()
-        callers = [Caller(self._client) for _ in works]
+        callers = [Caller(self._client, self._names) for _ in works]
         left = len(callers)
 
         def end(caller: Caller, _task: asyncio.Task[T]) -> None:
@@ -223,6 +229,10 @@ class Caller:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _addressed(self, request: GenRequest) -> GenRequest:
+        name = self._names.get(request.model, request.model)
+        return request if name == request.model else replace(request, model=name)
 
     def _rest(self) -> None:
         self._idle += 1

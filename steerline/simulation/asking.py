@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from steerline.config.inference import ServedBackendSpec
+from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import LlmBrain
 from steerline.inference.client import Caller, InferenceClient, OnResult
 from steerline.inference.request import ChatMessage, GenRequest, GenResult
@@ -19,6 +21,12 @@ from steerline.simulation.prompting import compose
 from steerline.simulation.turn import Decision, Turn
 
 _SEEDS = 2**31 - 1
+
+
+def served_names(spec: SimulationSpec) -> dict[str, str]:
+    """What a simulation calls its served models, to the endpoint's name for them."""
+    backends = ((alias, ref.backend) for alias, ref in spec.models.items())
+    return {alias: backend.name for alias, backend in backends if isinstance(backend, ServedBackendSpec)}
 
 
 @dataclass
@@ -48,6 +56,7 @@ class Asker:
         self._journal = journal
         self._budget = budget
         self._client = client
+        self._names = served_names(game.spec)
         self.caller: Caller | None = None
         """The run's line of work; set while it runs."""
         self._revisions = {
@@ -141,7 +150,7 @@ class Asker:
 
     async def _ask_beside(self, requests: Sequence[GenRequest], answered: OnResult) -> None:
         assert self._client is not None
-        with self._client.caller() as beside:
+        with self._client.caller(self._names) as beside:
             await beside.ask_all(requests, answered)
 
     def _is_under_way(self, turn: Turn) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from steerline.config.inference import BackendSpec, LocalBackendSpec
+from steerline.config.inference import BackendSpec, LocalBackendSpec, ServedBackendSpec
 from steerline.config.simulate import SimulateSpec
 from steerline.config.sweep_points import Trial
 from steerline.errors import SimulationError
@@ -56,7 +56,7 @@ class SimulateTrials(SharedTrials):
         """The models of a simulation. Weights stay loaded from one call to the next."""
         return {alias: self._open(ref.backend) for alias, ref in cell.spec.models.items()}
 
-    def _open(self, spec: BackendSpec) -> Backend:
+    def _open(self, spec: BackendSpec | ServedBackendSpec) -> Backend:
         if not isinstance(spec, LocalBackendSpec):
             return open_backend(spec)
         import torch
