@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from steerline.experiments.episode import episode
 from steerline.experiments.played import FILES, Played
 from steerline.simulation.bundle import read_bundle
 from steerline.simulation.cells import Cell
-from steerline.simulation.event import Event
 from steerline.simulation.result import Result
+from steerline.simulation.talk import heard_by
 from steerline.tracking.children import Children
 from steerline.tracking.recorder import Recorder
 
@@ -90,7 +89,7 @@ def _record_episode(recorder: Recorder, cell: Cell, folder: Path, prefix: str) -
     for name in FILES:
         recorder.artifact(folder / name, f"simulations/{prefix}".rstrip("/"))
     bundle = read_bundle(folder)
-    heard = _heard(bundle.events)
+    heard = heard_by(bundle.events)
     if heard:
         recorder.figure(graph_figure(heard, heading=f"Who told whom: {cell.label}"), f"figures/{prefix}graph.png")
     played = Played.load(folder)
@@ -98,16 +97,6 @@ def _record_episode(recorder: Recorder, cell: Cell, folder: Path, prefix: str) -
     status = "stopped" if played.state == "failed" else played.state
     result = Result(cell.spec, cell.name, status, played.reason, played.ticks, None, played.outcome, (), bundle.events)
     recorder.trace(episode(cell.label, result, bundle.calls))
-
-
-def _heard(events: Sequence[Event]) -> Counter[tuple[str, str]]:
-    """(sender, receiver) to messages delivered."""
-    senders = {e.payload["id"]: str(e.payload["sender"]) for e in events if e.kind == "msg.sent"}
-    heard: Counter[tuple[str, str]] = Counter()
-    for event in events:
-        if event.kind == "msg.delivered":
-            heard.update((senders[event.payload["id"]], str(to)) for to in event.payload["recipients"])
-    return heard
 
 
 def _series(found: Mapping[Cell, Played]) -> dict[str, dict[str, list[list[float]]]]:

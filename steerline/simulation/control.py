@@ -1,4 +1,4 @@
-"""What people can do to a simulation in a store, from any process: pause, stop, inject, interview, survey, answer.
+"""What people can do to a simulation in a store, from any process: pause, stop, inject, steer, interview, answer.
 
 A control takes effect at the next boundary between ticks. Its id makes posting it twice the same as once.
 """
@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from steerline.config.steering import SteeringSpec
 from steerline.errors import SimulationError
 from steerline.simulation.humans import HumanRequest, answer, open_questions
 from steerline.simulation.store.base import Control, ControlKind, Store
@@ -45,8 +46,18 @@ class Controls:
         return self._post("message", {"text": text, "recipients": recipients and list(recipients)}, id_)
 
     def set_state(self, fields: Mapping[str, Any], *, id_: str | None = None) -> bool:
-        """Set fields of the scenario's state."""
+        """Set fields of the scenario's state, to values of the kinds that stand there."""
         return self._post("state", {"fields": dict(fields)}, id_)
+
+    def steer(self, agent: str, strength: float, *, id_: str | None = None) -> bool:
+        """Move the strength with which an agent's model is steered: of its boost, or of its residual scales where it
+        has no boost."""
+        return self._post("steering", {"agents": [agent], "strength": strength}, id_)
+
+    def set_steering(self, agent: str, steering: SteeringSpec | None, *, id_: str | None = None) -> bool:
+        """Steer an agent's model otherwise; none is the plain model."""
+        plain = None if steering is None else steering.model_dump(mode="json")
+        return self._post("steering", {"agents": [agent], "steering": plain}, id_)
 
     def interview(
         self, question: str, agents: Sequence[str] | None = None, *, remember: bool = False, id_: str | None = None

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_running import HybridReplay, PauseStep
 from steerline.errors import LeaseError, SimulationError
 from steerline.inference.client import InferenceClient
-from steerline.simulation.asking import Asker
+from steerline.simulation.asking import Asker, served_names
 from steerline.simulation.brains import Brains
 from steerline.simulation.budgets import Budget
 from steerline.simulation.canonical import check_plain
 from steerline.simulation.event import Event, EventDraft, seal
 from steerline.simulation.game import Game
 from steerline.simulation.genesis import begin
-from steerline.simulation.humans import AskHuman, Humans
+from steerline.simulation.humans import AskHuman, Humans, open_questions
 from steerline.simulation.interruption import Interruption
 from steerline.simulation.interventions import Intervention
 from steerline.simulation.journal import Journal
@@ -31,6 +33,8 @@ from steerline.simulation.store.base import Call, Control, Lease, Snapshot, Stor
 from steerline.simulation.tick import advance
 from steerline.simulation.turn import Decider
 from steerline.simulation.world import World
+
+log = logging.getLogger("steerline.simulation")
 
 LEASE_S = 30.0
 """Seconds that a run may be silent before another one may take over."""
@@ -55,6 +59,20 @@ class Surroundings:
     """A journal to replay; none takes the simulation's own."""
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""
+    leaving: Callable[[], bool] = lambda: False
+    """Whether whoever runs this is to hand it over before the next tick."""
+
+
+class HandedOver(Exception):  # noqa: N818  nothing is wrong
+    """A run was broken off between two ticks, as its host asked; whoever runs it next goes on."""
+
+
+@dataclass(frozen=True)
+class _Standstill:
+    status: Status | Literal["failed"]
+    reason: str
+    pause: str | None = None
+    """Id of the control that asks for it."""
 
 
 class Engine:
@@ -67,6 +85,7 @@ class Engine:
         around: what the run finds around it.
         owner: who runs it; none takes host and process.
         steal: take over from an owner whose lease has not run out: for a caller who knows that the process is dead.
+        lease_s: seconds that a run may be silent before another one may take over.
 
     Raises:
         SimulationError: the spec names what does not exist, or the store has another simulation of that name.
@@ -81,6 +100,7 @@ class Engine:
         around: Surroundings | None = None,
         owner: str | None = None,
         steal: bool = False,
+        lease_s: float = LEASE_S,
     ) -> None:
         self.game = Game.of(spec)
         self.sim = sim or f"{spec.name}-{self.game.fingerprint[:10]}"
@@ -88,8 +108,10 @@ class Engine:
         self._around = around or Surroundings()
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{id(self)}"
         self._steal = steal
+        self._lease_s = lease_s
         record = store.create(self.sim, spec.model_dump(mode="json"), self.game.fingerprint)
-        self._paused_for = record.reason if record.status == "paused" else ""
+        # A run that was killed in its first tick after a pause still has that pause behind it.
+        self._paused_for = record.reason if record.status in ("paused", "running") else ""
 
     async def run(self, ticks: int | None = None) -> Result:
         """Play until the simulation ends, pauses, waits for a person, or has played so many ticks.
@@ -98,23 +120,33 @@ class Engine:
             LeaseError: another process runs it, or has taken over.
             CorruptLogError: its log is not whole.
             ReplayError: the replay is strict and a call differs.
+            HandedOver: it was asked to leave.
             SimulationError: a model has no backend.
         """
         if self.game.spec.replay.kind != "strict":
             _check_models(self.game.spec, self._around.client)
-        lease = self._store.acquire(self.sim, self._owner, LEASE_S, steal=self._steal)
+        lease = self._store.acquire(self.sim, self._owner, self._lease_s, steal=self._steal)
         run = _Run(self.game, self._store, self.sim, lease, self._around)
-        keeper = asyncio.create_task(run.keep_lease())
+        player = asyncio.current_task()
+        assert player is not None
+        keeper = asyncio.create_task(run.keep_lease(self._lease_s, player))
         try:
             status, reason = await run.play(ticks, self._paused_for)
-            self._store.set_status(run.lease, status, reason)
             self._store.operate(self.sim, status, {"reason": reason, "ticks": run.ticks, "seconds": run.seconds})
             self._paused_for = reason if status == "paused" else ""
+        except asyncio.CancelledError:
+            if run.lost is None:
+                raise
+            player.uncancel()
+            raise run.lost from None
+        except HandedOver:
+            self._store.operate(self.sim, "handed_over", {"ticks": run.ticks, "seconds": run.seconds})
+            raise
         except LeaseError:
             # How it stands is the new owner's to say.
             raise
         except Exception as error:
-            self._store.set_status(run.lease, "failed", str(error) or type(error).__name__)
+            run.stand_still(_Standstill("failed", str(error) or type(error).__name__))
             raise
         finally:
             keeper.cancel()
@@ -135,6 +167,11 @@ class _Run:
         self._around = around
         self.lease = lease
         self.world: World | None = None
+        self.lost: LeaseError | None = None
+        """Set once another owner has taken over."""
+        hosted = store.hosted(sim)
+        self._served = 0 if hosted is None else hosted.number
+        self._until = None if hosted is None or hosted.due is None else hosted.until
         self.ticks = 0
         self.seconds = 0.0
         self._spent_s = sum(float(o.payload.get("seconds", 0.0)) for o in store.operations(sim))
@@ -150,52 +187,94 @@ class _Run:
         """Play ticks; how the run stands afterwards, and why."""
         with ExitStack() as stack:
             if self._around.client is not None:
-                self._asker.caller = stack.enter_context(self._around.client.caller())
+                self._asker.caller = stack.enter_context(self._around.client.caller(served_names(self._game.spec)))
             self.world = await restore(self._game, self._store, self._sim)
             if self.world is None:
                 self.world, drafts = await begin(self._game, self._decider)
                 self._journal.flush()
                 self._commit(self.world, drafts, 0, [])
-            self._store.set_status(self.lease, "running", "")
+            self._store.set_status(self.lease, "running", paused_for)
             while self.world.ended is None:
                 standstill = self._boundary(self.world, ticks, paused_for)
-                if standstill is not None:
-                    return standstill
-                try:
-                    await self._tick(self.world)
-                except Interruption as interruption:
-                    return interruption.status, interruption.reason
-                finally:
-                    self._journal.flush()
-            return ("stopped" if self.world.ended == "stopped" else "ended"), self.world.ended
+                if standstill is None:
+                    standstill = await self._tick_or_standstill(self.world)
+                if standstill is not None and self.stand_still(standstill):
+                    assert standstill.status != "failed"
+                    return standstill.status, standstill.reason
+            status: Status = "stopped" if self.world.ended == "stopped" else "ended"
+            self._store.set_status(self.lease, status, self.world.ended)
+            return status, self.world.ended
 
-    async def keep_lease(self) -> None:
-        """Renew the lease while ticks last long. Once another owner has taken over, the next write says so."""
+    def stand_still(self, standstill: _Standstill) -> bool:
+        """Say so in the store; not if the pause has been taken back."""
+        again_at = None
+        if standstill.status == "waiting":
+            deadlines = [request.deadline for request in open_questions(self._store, self._sim)]
+            again_at = min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return self._store.stand_still(
+            self.lease,
+            standstill.status,
+            standstill.reason,
+            served=self._served,
+            pause=standstill.pause,
+            again_at=again_at,
+        )
+
+    async def keep_lease(self, lease_s: float, player: asyncio.Task[Any]) -> None:
+        """Renew the lease while ticks last long, and end the run once another owner has taken over."""
         while True:
-            await asyncio.sleep(LEASE_S / 3)
-            self.lease = self._store.renew(self.lease, LEASE_S)
+            await asyncio.sleep(lease_s / 3)
+            try:
+                self.lease = self._store.renew(self.lease, lease_s)
+            except LeaseError as error:
+                self.lost = error
+                player.cancel()
+                return
+            except SimulationError as error:
+                # A store that stays away is the next commit's to report.
+                log.warning("the lease of %s could not be renewed: %s", self._sim, error)
 
     async def close(self) -> None:
         """End what is under way."""
         await self._asker.close()
 
-    def _boundary(self, world: World, ticks: int | None, paused_for: str) -> tuple[Status, str] | None:
-        """Between two ticks: why the run stands still, if it does."""
+    def _boundary(self, world: World, ticks: int | None, paused_for: str) -> _Standstill | None:
+        """Between two ticks: why the run stands still, if it does.
+
+        Raises:
+            HandedOver: the host leaves.
+        """
         for control in self._store.controls(self._sim):
             if control.kind == "stop":
                 self._stop(world, control)
-                return "stopped", "stopped"
+                return None
             if control.kind == "pause":
-                self._store.append(self.lease, [], applied=[control.id])
-                return "paused", str(control.payload.get("reason", "somebody paused it"))
+                return _Standstill("paused", str(control.payload.get("reason", "somebody paused it")), control.id)
+        if self._around.leaving():
+            raise HandedOver
         if ticks is not None and self.ticks >= ticks:
-            return "paused", f"{ticks} ticks were asked for"
+            return _Standstill("paused", f"{ticks} ticks were asked for")
+        if self._until is not None and world.tick >= self._until:
+            return _Standstill("paused", f"it was to be played to tick {self._until}")
         limit = self._game.spec.budgets.max_seconds
         if limit is not None and self._spent_s + self.seconds >= limit:
-            return "paused", f"budgets.max_seconds = {limit:g} is reached"
+            return _Standstill("paused", f"budgets.max_seconds = {limit:g} is reached")
         planned = f"workflow: pause before tick {world.tick}"
         has_pause = any(isinstance(s, PauseStep) and s.at == world.tick for s in self._game.spec.workflow)
-        return ("paused", planned) if has_pause and not (self.ticks == 0 and paused_for == planned) else None
+        return _Standstill("paused", planned) if has_pause and not (self.ticks == 0 and paused_for == planned) else None
+
+    async def _tick_or_standstill(self, world: World) -> _Standstill | None:
+        if world.ended is not None:
+            return None
+        try:
+            await self._tick(world)
+        except Interruption as interruption:
+            return _Standstill(interruption.status, interruption.reason)
+        finally:
+            self._journal.flush()
+        # A tick without models never waits; others want their turn of the event loop.
+        await asyncio.sleep(0)
+        return None
 
     async def _tick(self, world: World) -> None:
         began = time.perf_counter()
@@ -252,8 +331,8 @@ def result_of(game: Game, store: Store, sim: str, world: World, status: Status, 
 
 def _check_models(spec: SimulationSpec, client: InferenceClient | None) -> None:
     """See that a client reaches every model that a spec names."""
-    known = () if client is None else client.models
-    missing = next((alias for alias in spec.models if alias not in known), None)
+    known, names = () if client is None else client.models, served_names(spec)
+    missing = next((alias for alias in spec.models if names.get(alias, alias) not in known), None)
     if missing is not None:
         raise SimulationError(
             f"no backend answers for the model {missing}",

@@ -17,7 +17,9 @@ from steerline.simulation.adjusting import remember
 from steerline.simulation.mail import ENVIRONMENT, send
 from steerline.simulation.memory import Record
 from steerline.simulation.message import Draft
+from steerline.simulation.reshaping import reshaped
 from steerline.simulation.scene import Scene, place_of, said
+from steerline.simulation.steering_agents import steered
 from steerline.simulation.store.base import ControlKind
 
 
@@ -27,7 +29,7 @@ class Intervention:
 
     id: str
     kind: ControlKind
-    """message | state | agents | interview | survey."""
+    """message | state | agents | steering | interview | survey."""
     payload: Mapping[str, Any]
     posted: bool = True
     """Whether somebody posted it; else it stands in the spec's workflow."""
@@ -86,9 +88,13 @@ async def _carry_out(scene: Scene, intervention: Intervention, payload: Mapping[
             )
             send(scene, [draft], {})
         case "state":
-            _set_state(scene, payload["fields"])
+            rng = scene.rng.within("rehearsal")
+            scene.world.state = reshaped(scene.game.scenario, scene.world.state, payload["fields"], rng)
         case "agents":
             _replace_agents(scene, payload["agents"])
+        case "steering":
+            name, models = payload["agents"][0], scene.game.spec.models
+            scene.world.agents[name] = steered(scene.world.agents[name], payload, models)
         case "interview":
             agents = payload.get("agents") or list(scene.world.agents)
             await _question(scene, intervention, agents, FreeText())
@@ -114,15 +120,6 @@ async def _question(scene: Scene, intervention: Intervention, agents: Sequence[s
             record = Record(scene.tick, "interview", f"I was asked: {question}\nI answered: {action.raw_text}")
             remember(scene, turn.agent.id, [record])
     scene.round += 1
-
-
-def _set_state(scene: Scene, fields: Mapping[str, Any]) -> None:
-    state = scene.world.state
-    unknown = [name for name in fields if not isinstance(state, dict) or name not in state]
-    if unknown:
-        known = ", ".join(state) if isinstance(state, dict) else "no fields"
-        raise SimulationError(f"the state has no field {unknown[0]}", where=scene.game.spec.scenario, expected=known)
-    scene.world.state = {**state, **fields}
 
 
 def _replace_agents(scene: Scene, agents: Mapping[str, Any]) -> None:

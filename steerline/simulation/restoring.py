@@ -124,13 +124,18 @@ def _check_end(events: Sequence[Event], record: SimulationRecord) -> None:
 
 def _decisions(events: Iterable[Event]) -> Iterator[tuple[Place, Decision]]:
     lost: dict[str | None, dict[str, int]] = {}
+    nobody: set[str | None] = set()
     for event in events:
         payload = event.payload
         if event.kind == "text.neutralised" and event.phase == "decide":
             lost[event.agent] = payload
+        elif event.kind == "human.answered" and payload["by"] == "default":
+            nobody.add(event.agent)
         elif event.kind in _ANSWERS and "purpose" in payload and event.agent is not None:
             place = (event.tick, payload["round"], event.agent, payload["purpose"])
-            reason = payload["reason"] if payload["text"] is None else ""
+            by_default = "nobody answered" if event.agent in nobody else ""
+            reason = payload["reason"] if payload["text"] is None else by_default
+            nobody.discard(event.agent)
             late, reviewed = payload.get("late", False), payload.get("reviewed", "")
             yield place, Decision(payload["text"], reason, late, reviewed, **lost.pop(event.agent, {}))
 

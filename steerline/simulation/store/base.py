@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from steerline.simulation.event import Event
 
-ControlKind = Literal["pause", "stop", "message", "state", "agents", "interview", "survey", "answer"]
+ControlKind = Literal["pause", "stop", "message", "state", "agents", "steering", "interview", "survey", "answer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,25 @@ class Operation:
     payload: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """A simulation that hosts play for whoever asks, and what was asked last."""
+
+    record: SimulationRecord
+    place: int
+    """Rises with each simulation that hosts are given."""
+    created: float
+    """Seconds since 1970."""
+    ticks: int
+    """Ticks committed."""
+    number: int
+    """Of the last request to play it; each has a higher one."""
+    until: int | None
+    """Ticks to which it is to be played; none plays until it stands still by itself."""
+    due: float | None
+    """Seconds since 1970 from which it is to be played; none while nobody wants that."""
+
+
 class Store(Protocol):
     """Keeps simulations. Every write of an owner carries its lease and is refused once another owner has taken over."""
 
@@ -155,8 +174,28 @@ class Store(Protocol):
         """
         ...
 
-    def events(self, sim: str, after: int = 0) -> Iterator[Event]:
-        """The events that follow number `after`, in order."""
+    def events(
+        self,
+        sim: str,
+        after: int = 0,
+        most: int | None = None,
+        *,
+        kinds: Sequence[str] = (),
+        agent: str | None = None,
+    ) -> Iterator[Event]:
+        """The events that follow number `after`, in order.
+
+        Args:
+            sim: the simulation.
+            after: number of the last event that is left out; 0 leaves none out.
+            most: of them.
+            kinds: only those; none takes all.
+            agent: only this one's; none takes all.
+        """
+        ...
+
+    def last(self, sim: str, kind: str) -> Event | None:
+        """The last event of a kind."""
         ...
 
     def put_calls(self, lease: Lease, calls: Sequence[Call]) -> None:
@@ -205,6 +244,94 @@ class Store(Protocol):
 
     def operations(self, sim: str) -> Sequence[Operation]:
         """The log of operations, in order."""
+        ...
+
+    def enlist(self, sim: str) -> None:
+        """Give a simulation to the hosts, who play it once somebody wants it; nothing if they have it."""
+        ...
+
+    def want(self, sim: str, until: int | None = None) -> None:
+        """Ask the hosts to play a simulation, and take back every pause that has not come into effect.
+
+        Args:
+            sim: the simulation.
+            until: ticks to which it is to be played; none plays until it stands still by itself.
+        """
+        ...
+
+    def nudge(self, sim: str) -> None:
+        """Have a simulation that is being played, or waits for a person, looked at now; others are left as they are."""
+        ...
+
+    def hosted(self, sim: str) -> Hosted | None:
+        """A simulation that was given to the hosts; none if it was not."""
+        ...
+
+    def hosted_page(self, most: int, before: int | None = None, statuses: Sequence[str] = ()) -> Sequence[Hosted]:
+        """Simulations that were given to the hosts, the newest first.
+
+        Args:
+            most: of them.
+            before: only those whose place is lower.
+            statuses: only those that stand so; none takes all.
+        """
+        ...
+
+    def runnable(self, most: int) -> Sequence[str]:
+        """Simulations that somebody wants played and that nobody plays, those first that have waited longest."""
+        ...
+
+    def stand_still(
+        self,
+        lease: Lease,
+        status: str,
+        reason: str,
+        *,
+        served: int = 0,
+        pause: str | None = None,
+        again_at: float | None = None,
+    ) -> bool:
+        """Say that a run stands still and how, in one transaction with the end of the request that it served.
+
+        Args:
+            lease: the owner's.
+            status: how it stands.
+            reason: why.
+            served: number of the request; if somebody has asked again since, that is not lost.
+            pause: id of the control that asks for it, which ends every request before it.
+            again_at: seconds since 1970 when it is to be looked at again.
+
+        Returns:
+            whether it does; not if that control has been taken back, and then nothing is changed.
+
+        Raises:
+            LeaseError: another owner has taken over.
+        """
+        ...
+
+    def postpone(self, lease: Lease, again_at: float | None) -> None:
+        """Have the owner's simulation looked at again at a time, in seconds since 1970, or once somebody asks.
+
+        Raises:
+            LeaseError: another owner has taken over.
+        """
+        ...
+
+    def put_experiment(self, name: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Keep what an experiment is made of, unless there is one of that name; what is kept under the name."""
+        ...
+
+    def experiment(self, name: str) -> Mapping[str, Any] | None:
+        """What an experiment is made of."""
+        ...
+
+    def experiments(self, most: int, before: int | None = None) -> Sequence[tuple[int, Mapping[str, Any]]]:
+        """Experiments with their places, which rise, the newest first.
+
+        Args:
+            most: of them.
+            before: only those whose place is lower.
+        """
         ...
 
     def close(self) -> None:

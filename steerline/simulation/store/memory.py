@@ -5,11 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from steerline.simulation.event import GENESIS, Event
-from steerline.simulation.store.base import Call, Control, Lease, Operation, SimulationRecord, Snapshot
+from steerline.simulation.store.base import Call, Control, Hosted, Lease, Operation, SimulationRecord, Snapshot
 from steerline.simulation.store.checks import check_follows, check_lease, check_same, check_takeover
+
+
+@dataclass
+class _Asked:
+    """What is asked of the hosts."""
+
+    place: int
+    created: float
+    number: int = 0
+    until: int | None = None
+    due: float | None = None
 
 
 @dataclass
@@ -25,6 +37,7 @@ class _Kept:
     controls: dict[str, Control] = field(default_factory=dict)
     applied: set[str] = field(default_factory=set)
     operations: list[Operation] = field(default_factory=list)
+    asked: _Asked | None = None
 
 
 class MemoryStore:
@@ -37,6 +50,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
+        self._experiments: dict[str, Mapping[str, Any]] = {}
 
     def create(self, sim: str, spec: Mapping[str, Any], fingerprint: str) -> SimulationRecord:
         if sim not in self._kept:
@@ -64,8 +78,8 @@ class MemoryStore:
         return kept.lease
 
     def release(self, lease: Lease) -> None:
-        kept = self._kept[lease.sim]
-        if kept.token == lease.token:
+        kept = self._kept.get(lease.sim)
+        if kept is not None and kept.token == lease.token:
             kept.lease = None
 
     def append(
@@ -80,8 +94,20 @@ class MemoryStore:
             kept.snapshots[snapshot.tick] = snapshot
         kept.applied.update(applied)
 
-    def events(self, sim: str, after: int = 0) -> Iterator[Event]:
-        return iter(self._kept[sim].events[after:])
+    def events(
+        self,
+        sim: str,
+        after: int = 0,
+        most: int | None = None,
+        *,
+        kinds: Sequence[str] = (),
+        agent: str | None = None,
+    ) -> Iterator[Event]:
+        found = (e for e in self._kept[sim].events[after:] if not kinds or e.kind in kinds)
+        return islice((e for e in found if agent is None or e.agent == agent), most)
+
+    def last(self, sim: str, kind: str) -> Event | None:
+        return next((event for event in reversed(self._kept[sim].events) if event.kind == kind), None)
 
     def put_calls(self, lease: Lease, calls: Sequence[Call]) -> None:
         self._owned(lease).calls.update({(call.tick, call.agent, call.index): call for call in calls})
@@ -122,8 +148,87 @@ class MemoryStore:
     def operations(self, sim: str) -> Sequence[Operation]:
         return list(self._kept[sim].operations)
 
+    def enlist(self, sim: str) -> None:
+        self._enlisted(sim)
+
+    def want(self, sim: str, until: int | None = None) -> None:
+        kept, asked = self._kept[sim], self._enlisted(sim)
+        kept.applied.update(control.id for control in kept.controls.values() if control.kind == "pause")
+        asked.number, asked.until, asked.due = asked.number + 1, until, self._clock()
+
+    def nudge(self, sim: str) -> None:
+        kept = self._kept[sim]
+        if kept.asked is not None and (kept.asked.due is not None or kept.record.status == "waiting"):
+            kept.asked.number, kept.asked.due = kept.asked.number + 1, self._clock()
+
+    def hosted(self, sim: str) -> Hosted | None:
+        kept = self._kept.get(sim)
+        if kept is None or kept.asked is None:
+            return None
+        asked, committed = kept.asked, self.last(sim, "tick.committed")
+        ticks = 0 if committed is None else committed.tick + 1
+        return Hosted(kept.record, asked.place, asked.created, ticks, asked.number, asked.until, asked.due)
+
+    def hosted_page(self, most: int, before: int | None = None, statuses: Sequence[str] = ()) -> Sequence[Hosted]:
+        all_ = [one for sim in self._kept if (one := self.hosted(sim)) is not None]
+        fit = [one for one in all_ if not statuses or one.record.status in statuses]
+        older = [one for one in fit if before is None or one.place < before]
+        return sorted(older, key=lambda one: -one.place)[:most]
+
+    def runnable(self, most: int) -> Sequence[str]:
+        now = self._clock()
+        due = [
+            (kept.asked.due, kept.asked.place, sim)
+            for sim, kept in self._kept.items()
+            if kept.asked is not None and kept.asked.due is not None and kept.asked.due <= now
+            if kept.lease is None or kept.lease.expires <= now
+        ]
+        return [sim for _, _, sim in sorted(due)[:most]]
+
+    def stand_still(
+        self,
+        lease: Lease,
+        status: str,
+        reason: str,
+        *,
+        served: int = 0,
+        pause: str | None = None,
+        again_at: float | None = None,
+    ) -> bool:
+        kept = self._owned(lease)
+        if pause is not None and (pause in kept.applied or pause not in kept.controls):
+            return False
+        kept.record = replace(kept.record, status=status, reason=reason)
+        if pause is not None:
+            kept.applied.add(pause)
+        if kept.asked is not None and (pause is not None or kept.asked.number == served):
+            kept.asked.due = None if pause is not None else again_at
+        return True
+
+    def postpone(self, lease: Lease, again_at: float | None) -> None:
+        kept = self._owned(lease)
+        if kept.asked is not None:
+            kept.asked.due = again_at
+
+    def put_experiment(self, name: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._experiments.setdefault(name, content)
+
+    def experiment(self, name: str) -> Mapping[str, Any] | None:
+        return self._experiments.get(name)
+
+    def experiments(self, most: int, before: int | None = None) -> Sequence[tuple[int, Mapping[str, Any]]]:
+        placed = [(place, content) for place, content in enumerate(self._experiments.values(), 1)]
+        return [(place, content) for place, content in reversed(placed) if before is None or place < before][:most]
+
     def close(self) -> None:
         """Nothing is held."""
+
+    def _enlisted(self, sim: str) -> _Asked:
+        kept = self._kept[sim]
+        if kept.asked is None:
+            place = 1 + sum(1 for other in self._kept.values() if other.asked is not None)
+            kept.asked = _Asked(place, self._clock())
+        return kept.asked
 
     def _owned(self, lease: Lease) -> _Kept:
         kept = self._kept[lease.sim]

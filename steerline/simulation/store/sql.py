@@ -13,7 +13,7 @@ from typing import Any
 from steerline.errors import SimulationError
 from steerline.simulation.canonical import canonical, plain
 from steerline.simulation.event import GENESIS, Event
-from steerline.simulation.store.base import Call, Control, Lease, Operation, SimulationRecord, Snapshot
+from steerline.simulation.store.base import Call, Control, Hosted, Lease, Operation, SimulationRecord, Snapshot
 from steerline.simulation.store.checks import check_follows, check_lease, check_same, check_takeover
 
 TABLES = (
@@ -33,10 +33,18 @@ TABLES = (
     payload TEXT NOT NULL, applied BIGINT NOT NULL, UNIQUE (sim, id))""",
     """CREATE TABLE IF NOT EXISTS operations (number {serial}, sim TEXT NOT NULL, time DOUBLE PRECISION NOT NULL,
     kind TEXT NOT NULL, payload TEXT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS operations_by_sim ON operations (sim, number)",
+    """CREATE TABLE IF NOT EXISTS hosted (place {serial}, sim TEXT NOT NULL UNIQUE, created DOUBLE PRECISION NOT NULL,
+    number BIGINT NOT NULL, until BIGINT, due DOUBLE PRECISION)""",
+    "CREATE INDEX IF NOT EXISTS hosted_by_due ON hosted (due)",
+    "CREATE TABLE IF NOT EXISTS experiments (place {serial}, name TEXT NOT NULL UNIQUE, content TEXT NOT NULL)",
 )
 _RECORD = "sim, fingerprint, spec, status, reason, seq, hash"
 _EVENT = "seq, tick, phase, kind, agent, payload, cause, prev_hash, hash, wall_time"
 _CALL = "tick, agent, place, address, request, result"
+_HOSTED = f"""{", ".join(f"s.{name}" for name in _RECORD.split(", "))}, h.place, h.created,
+    (SELECT e.tick FROM events e WHERE e.sim = s.sim AND e.kind = 'tick.committed' ORDER BY e.seq DESC LIMIT 1),
+    h.number, h.until, h.due FROM hosted h JOIN simulations s ON s.sim = h.sim"""
 _PAGE = 1000
 
 Rows = list[tuple[Any, ...]]
@@ -135,12 +143,30 @@ class SqlStore(ABC):
                 )
             self._many("UPDATE controls SET applied = 1 WHERE sim = ? AND id = ?", [(sim, name) for name in applied])
 
-    def events(self, sim: str, after: int = 0) -> Iterator[Event]:
-        statement = f"SELECT {_EVENT} FROM events WHERE sim = ? AND seq > ? ORDER BY seq LIMIT {_PAGE}"
-        while rows := self._query(statement, (sim, after)):
+    def events(
+        self,
+        sim: str,
+        after: int = 0,
+        most: int | None = None,
+        *,
+        kinds: Sequence[str] = (),
+        agent: str | None = None,
+    ) -> Iterator[Event]:
+        wanted = f" AND kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+        wanted += "" if agent is None else " AND agent = ?"
+        statement = f"SELECT {_EVENT} FROM events WHERE sim = ? AND seq > ?{wanted} ORDER BY seq LIMIT ?"
+        values = (*kinds, *(() if agent is None else (agent,)))
+        left = 2**62 if most is None else most
+        while rows := self._query(statement, (sim, after, *values, min(left, _PAGE))):
             for row in rows:
                 yield _event_of(row)
+            left -= len(rows)
             after = rows[-1][0]
+
+    def last(self, sim: str, kind: str) -> Event | None:
+        statement = f"SELECT {_EVENT} FROM events WHERE sim = ? AND kind = ? ORDER BY seq DESC LIMIT 1"
+        rows = self._query(statement, (sim, kind))
+        return _event_of(rows[0]) if rows else None
 
     def put_calls(self, lease: Lease, calls: Sequence[Call]) -> None:
         sim = lease.sim
@@ -202,6 +228,96 @@ class SqlStore(ABC):
         statement = "SELECT time, kind, payload FROM operations WHERE sim = ? ORDER BY number"
         return [Operation(time_, kind, json.loads(payload)) for time_, kind, payload in self._query(statement, (sim,))]
 
+    def enlist(self, sim: str) -> None:
+        with self._transaction():
+            self._enlist(sim)
+
+    def want(self, sim: str, until: int | None = None) -> None:
+        with self._transaction():
+            self._query("UPDATE controls SET applied = 1 WHERE sim = ? AND kind = 'pause' AND applied = 0", (sim,))
+            self._enlist(sim)
+            statement = "UPDATE hosted SET number = number + 1, until = ?, due = ? WHERE sim = ?"
+            self._query(statement, (until, self._clock(), sim))
+
+    def nudge(self, sim: str) -> None:
+        with self._transaction():
+            self._query(
+                "UPDATE hosted SET number = number + 1, due = ? WHERE sim = ? AND (due IS NOT NULL OR EXISTS "
+                "(SELECT 1 FROM simulations s WHERE s.sim = hosted.sim AND s.status = 'waiting'))",
+                (self._clock(), sim),
+            )
+
+    def hosted(self, sim: str) -> Hosted | None:
+        rows = self._query(f"SELECT {_HOSTED} WHERE h.sim = ?", (sim,))
+        return _hosted_of(rows[0]) if rows else None
+
+    def hosted_page(self, most: int, before: int | None = None, statuses: Sequence[str] = ()) -> Sequence[Hosted]:
+        wanted = f" AND s.status IN ({', '.join('?' * len(statuses))})" if statuses else ""
+        statement = f"SELECT {_HOSTED} WHERE h.place < ?{wanted} ORDER BY h.place DESC LIMIT ?"
+        rows = self._query(statement, (2**62 if before is None else before, *statuses, most))
+        return [_hosted_of(row) for row in rows]
+
+    def runnable(self, most: int) -> Sequence[str]:
+        now = self._clock()
+        rows = self._query(
+            "SELECT h.sim FROM hosted h JOIN simulations s ON s.sim = h.sim WHERE h.due <= ? "
+            "AND (s.owner IS NULL OR s.expires <= ?) ORDER BY h.due, h.place LIMIT ?",
+            (now, now, most),
+        )
+        return [sim for (sim,) in rows]
+
+    def stand_still(
+        self,
+        lease: Lease,
+        status: str,
+        reason: str,
+        *,
+        served: int = 0,
+        pause: str | None = None,
+        again_at: float | None = None,
+    ) -> bool:
+        sim = lease.sim
+        with self._transaction():
+            self._check(lease)
+            if pause is not None:
+                taken = "UPDATE controls SET applied = 1 WHERE sim = ? AND id = ? AND applied = 0 RETURNING number"
+                if not self._query(taken, (sim, pause)):
+                    return False
+            self._query("UPDATE simulations SET status = ?, reason = ? WHERE sim = ?", (status, reason, sim))
+            if pause is not None:
+                self._query("UPDATE hosted SET due = NULL WHERE sim = ?", (sim,))
+            else:
+                self._query("UPDATE hosted SET due = ? WHERE sim = ? AND number = ?", (again_at, sim, served))
+        return True
+
+    def postpone(self, lease: Lease, again_at: float | None) -> None:
+        with self._transaction():
+            self._check(lease)
+            self._query("UPDATE hosted SET due = ? WHERE sim = ?", (again_at, lease.sim))
+
+    def put_experiment(self, name: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        with self._transaction():
+            statement = "INSERT INTO experiments (name, content) VALUES (?, ?) ON CONFLICT DO NOTHING"
+            self._query(statement, (name, _text(content)))
+            kept = self.experiment(name)
+        assert kept is not None
+        return kept
+
+    def experiment(self, name: str) -> Mapping[str, Any] | None:
+        rows = self._query("SELECT content FROM experiments WHERE name = ?", (name,))
+        return json.loads(rows[0][0]) if rows else None
+
+    def experiments(self, most: int, before: int | None = None) -> Sequence[tuple[int, Mapping[str, Any]]]:
+        statement = "SELECT place, content FROM experiments WHERE place < ? ORDER BY place DESC LIMIT ?"
+        rows = self._query(statement, (2**62 if before is None else before, most))
+        return [(place, json.loads(content)) for place, content in rows]
+
+    def _enlist(self, sim: str) -> None:
+        self._query(
+            "INSERT INTO hosted (sim, created, number, until, due) VALUES (?, ?, 0, NULL, NULL) ON CONFLICT DO NOTHING",
+            (sim, self._clock()),
+        )
+
     def _record(self, sim: str) -> SimulationRecord:
         record = self.find(sim)
         if record is None:
@@ -220,6 +336,11 @@ def _text(value: Any) -> str:
 def _record_of(row: tuple[Any, ...]) -> SimulationRecord:
     sim, fingerprint, spec, *rest = row
     return SimulationRecord(sim, fingerprint, json.loads(spec), *rest)
+
+
+def _hosted_of(row: tuple[Any, ...]) -> Hosted:
+    *record, place, created, tick, number, until, due = row
+    return Hosted(_record_of(tuple(record)), place, created, 0 if tick is None else tick + 1, number, until, due)
 
 
 def _event_of(row: tuple[Any, ...]) -> Event:

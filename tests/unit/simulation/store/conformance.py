@@ -22,13 +22,20 @@ __all__ = [
     "test_a_lease_that_runs_keeps_others_out",
     "test_a_lease_that_was_released_or_has_run_out_is_free",
     "test_a_name_belongs_to_one_fingerprint",
+    "test_a_pause_ends_every_request_and_can_be_taken_back_before",
+    "test_a_request_that_comes_meanwhile_is_not_lost",
+    "test_a_simulation_that_waits_is_runnable_at_its_time_and_when_it_is_nudged",
     "test_calls_are_found_by_place_and_by_address",
+    "test_events_can_be_narrowed",
     "test_events_come_back_as_they_were_written",
     "test_events_must_follow",
+    "test_experiments_are_kept_once_and_come_newest_first",
+    "test_hosted_simulations_come_in_pages_newest_first",
     "test_hostile_text_is_kept_as_it_is",
     "test_operations_are_kept_in_order",
     "test_simulations_do_not_mix",
     "test_snapshots_are_found_by_tick_and_can_be_dropped",
+    "test_what_is_wanted_is_runnable_until_it_stands_still",
     "test_writes_of_an_owner_that_was_replaced_are_refused",
 ]
 
@@ -218,3 +225,120 @@ def test_hostile_text_is_kept_as_it_is(open_store: OpenStore) -> None:
     again = open_store(Clock())
     assert next(iter(again.calls("s"))).result["text"] == text
     assert next(iter(again.events("s"))).payload["text"] == text
+
+
+def test_events_can_be_narrowed(open_store: OpenStore) -> None:
+    store, lease = opened(open_store)
+    drafts = [EventDraft("decide", "action.taken", {}, agent) for agent in "abab"]
+    drafts[1] = EventDraft("decide", "action.invalid", {}, "b")
+    store.append(lease, list(seal(drafts, 7, 0, GENESIS, 0.0)))
+    again = open_store(Clock())
+    assert [e.seq for e in again.events("s", 1, 2)] == [2, 3]
+    assert [e.seq for e in again.events("s", kinds=("action.taken",))] == [1, 3, 4]
+    assert [e.seq for e in again.events("s", 1, 1, kinds=("action.taken", "action.invalid"), agent="b")] == [2]
+    last = again.last("s", "action.taken")
+    assert last is not None
+    assert last.seq == 4
+    assert again.last("s", "sim.ended") is None
+
+
+def test_what_is_wanted_is_runnable_until_it_stands_still(open_store: OpenStore) -> None:
+    clock = Clock()
+    store = open_store(clock)
+    for sim in ("first", "second", "never"):
+        store.create(sim, {"name": sim}, "f" * 64)
+    store.enlist("never")
+    store.want("second")
+    clock.now += 1
+    store.want("first", 3)
+    other = open_store(clock)
+    assert list(other.runnable(10)) == ["second", "first"]
+    assert list(other.runnable(1)) == ["second"]
+    lease = store.acquire("first", "me", 30.0)
+    assert list(other.runnable(10)) == ["second"]
+    clock.now += 31
+    assert list(other.runnable(10)) == ["second", "first"]
+    hosted = store.hosted("first")
+    assert hosted is not None
+    assert (hosted.number, hosted.until, hosted.ticks, hosted.record.sim) == (1, 3, 0, "first")
+    assert store.stand_still(lease, "paused", "enough", served=hosted.number)
+    store.release(lease)
+    assert list(other.runnable(10)) == ["second"]
+    assert (other.find("first").status, other.find("first").reason) == ("paused", "enough")  # type: ignore[union-attr]
+    assert store.hosted("nobody") is None
+
+
+def test_a_request_that_comes_meanwhile_is_not_lost(open_store: OpenStore) -> None:
+    store, lease = opened(open_store)
+    store.want("s")
+    open_store(Clock()).want("s", 5)
+    assert store.stand_still(lease, "paused", "the first request was served", served=1)
+    store.release(lease)
+    assert list(store.runnable(1)) == ["s"]
+    assert store.hosted("s").until == 5  # type: ignore[union-attr]
+
+
+def test_a_pause_ends_every_request_and_can_be_taken_back_before(open_store: OpenStore) -> None:
+    store, lease = opened(open_store)
+    store.want("s")
+    store.post("s", Control("p", "pause", {}))
+    store.want("s")
+    assert list(store.controls("s")) == []
+    assert not store.stand_still(lease, "paused", "", served=1, pause="p")
+    assert store.find("s").status == "created"  # type: ignore[union-attr]
+    store.post("s", Control("q", "pause", {}))
+    store.nudge("s")
+    assert store.stand_still(lease, "paused", "", served=1, pause="q")
+    store.release(lease)
+    assert list(store.runnable(1)) == []
+    assert list(store.controls("s")) == []
+
+
+def test_a_simulation_that_waits_is_runnable_at_its_time_and_when_it_is_nudged(open_store: OpenStore) -> None:
+    clock = Clock()
+    store, lease = opened(open_store, clock=clock)
+    store.nudge("s")
+    assert store.hosted("s") is None
+    store.want("s")
+    store.stand_still(lease, "waiting", "", served=1, again_at=clock.now + 60)
+    store.release(lease)
+    assert list(store.runnable(1)) == []
+    clock.now += 60
+    assert list(store.runnable(1)) == ["s"]
+    lease = store.acquire("s", "me", 30.0)
+    store.stand_still(lease, "waiting", "", served=1)
+    store.release(lease)
+    assert list(store.runnable(1)) == []
+    store.nudge("s")
+    assert list(store.runnable(1)) == ["s"]
+    lease = store.acquire("s", "me", 30.0)
+    store.postpone(lease, None)
+    store.set_status(lease, "ended", "")
+    store.release(lease)
+    store.nudge("s")
+    assert list(store.runnable(1)) == []
+
+
+def test_hosted_simulations_come_in_pages_newest_first(open_store: OpenStore) -> None:
+    store, lease = opened(open_store)
+    for sim in ("a", "b", "c"):
+        store.create(sim, {"name": sim}, "f" * 64)
+        store.enlist(sim)
+    store.enlist("s")
+    store.set_status(lease, "ended", "")
+    first = store.hosted_page(2)
+    assert [one.record.sim for one in first] == ["s", "c"]
+    assert [one.record.sim for one in store.hosted_page(5, first[-1].place)] == ["b", "a"]
+    assert [one.record.sim for one in store.hosted_page(5, statuses=("ended", "stopped"))] == ["s"]
+
+
+def test_experiments_are_kept_once_and_come_newest_first(open_store: OpenStore) -> None:
+    store, _ = opened(open_store)
+    assert store.put_experiment("e", {"n": 1}) == {"n": 1}
+    assert open_store(Clock()).put_experiment("e", {"n": 2}) == {"n": 1}
+    store.put_experiment("f", {"n": 3})
+    assert store.experiment("f") == {"n": 3}
+    assert store.experiment("g") is None
+    page = store.experiments(1)
+    assert [content for _, content in page] == [{"n": 3}]
+    assert [content for _, content in store.experiments(5, page[0][0])] == [{"n": 1}]

@@ -1,0 +1,258 @@
+"""Plays the simulations of a store that somebody wants played, side by side with other hosts on the same store.
+
+What is to be played stands in the store, and who plays it holds a lease there, so that a host that dies loses nothing:
+once its leases have run out, another host goes on from the last committed tick to the same end. A simulation that has
+ended, is paused, or waits for a person takes up nothing here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+import traceback
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Protocol, Self
+
+from steerline.config.inference import ClientSpec
+from steerline.config.simulation import SimulationSpec
+from steerline.errors import LeaseError, SimulationError, SteerlineError
+from steerline.inference.client import InferenceClient
+from steerline.inference.request import Backend
+from steerline.simulation.engine import LEASE_S, Engine, HandedOver, Surroundings
+from steerline.simulation.store.base import Lease, Store
+
+log = logging.getLogger("steerline.serving")
+
+ENDED = ("ended", "stopped")
+"""How a simulation stands that nothing is left to play of."""
+RECORDED = "recorded"
+"""Operation that says that a tracking server has a simulation that ended."""
+
+
+class Recording(Protocol):
+    """Where simulations are recorded that have ended."""
+
+    def record(self, store: Store, sim: str) -> str:
+        """Record one; where it can be looked at. Recording it again changes nothing.
+
+        Raises:
+            SteerlineError: it is not recorded whole, and is to be recorded again later.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class HostLimits:
+    """What a host takes on, and when."""
+
+    together: int = 64
+    """Simulations at once."""
+    lease_s: float = LEASE_S
+    """Seconds after which another host takes over from one that is silent."""
+    look_every_s: float = 1.0
+    """Seconds between looks into the store, for what nobody called attention to."""
+    record_again_s: float = 30.0
+    """Seconds until a recording is tried again that failed."""
+
+
+class SimulationHost:
+    """One of the hosts of a store. Open it with `async with`, which ends by closing it.
+
+    Args:
+        store: holds the simulations.
+        backends: answer for the served models, by name; the host closes them.
+        client: limits between simulations and the models.
+        limits: what it takes on.
+        recording: where simulations are recorded that have ended; none records none.
+        grace_s: seconds that ticks have to end in when it closes; what they have asked models by then is kept.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        backends: Mapping[str, Backend],
+        *,
+        client: ClientSpec | None = None,
+        limits: HostLimits | None = None,
+        recording: Recording | None = None,
+        grace_s: float = 10.0,
+    ) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._store = store
+        self._backends = backends
+        self._client_spec = client
+        self._limits = limits or HostLimits()
+        self._recording = recording
+        self._grace_s = grace_s
+        self._client: InferenceClient | None = None
+        self._attended: dict[str, asyncio.Task[None]] = {}
+        self._looker: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+        self._leaving = False
+        # Figures are drawn by a library that does one thing at a time.
+        self._one_records = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        self._client = InferenceClient(self._backends, self._client_spec)
+        self._looker = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def playing(self) -> tuple[str, ...]:
+        """The simulations that it plays or records now."""
+        return tuple(self._attended)
+
+    def wake(self) -> None:
+        """Look into the store now."""
+        self._woken.set()
+
+    def check(self) -> None:
+        """See that it still looks into the store.
+
+        Raises:
+            Exception: what ended that, a fault in the code.
+        """
+        if self._looker is not None and self._looker.done():
+            self._looker.result()
+
+    async def close(self) -> None:
+        """Take on nothing more, let ticks end, and give back the leases, so that other hosts go on at once."""
+        self._leaving = True
+        self.wake()
+        if self._looker is not None:
+            await self._looker
+        tasks = list(self._attended.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._grace_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _look(self) -> None:
+        while not self._leaving:
+            self._woken.clear()
+            try:
+                await self._take_on()
+            except SteerlineError as error:
+                log.warning("the store of simulations cannot be read, and is tried again: %s", error)
+            try:
+                async with asyncio.timeout(self._limits.look_every_s):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    async def _take_on(self) -> None:
+        free = self._limits.together - len(self._attended)
+        if free <= 0:
+            return
+        # Those that are attended already may be among them, between two leases.
+        found = await asyncio.to_thread(self._store.runnable, free + len(self._attended))
+        for sim in [sim for sim in found if sim not in self._attended][:free]:
+            if self._leaving:
+                return
+            task = asyncio.create_task(self._attend(sim), name=f"simulation {sim}")
+            self._attended[sim] = task
+            task.add_done_callback(partial(self._done, sim))
+
+    def _done(self, sim: str, _task: asyncio.Task[None]) -> None:
+        self._attended.pop(sim, None)
+        if self._client is not None:
+            self._client.forget(sim)
+        self.wake()
+
+    async def _attend(self, sim: str) -> None:
+        """Play a simulation until it stands still, and record it once it has ended. What fails stays with it."""
+        hosted = self._store.hosted(sim)
+        served = 0 if hosted is None else hosted.number
+        try:
+            if not self._has_ended(sim):
+                await self._play(sim)
+            if self._has_ended(sim):
+                await self._see_off(sim)
+        except HandedOver:
+            log.info("simulation %s is handed over", sim)
+        except LeaseError as error:
+            log.info("another host has simulation %s: %s", sim, error.got)
+        except Exception as error:  # noqa: BLE001  a scenario or policy of somebody's own may raise anything
+            self._fail(sim, served, error)
+
+    async def _play(self, sim: str) -> None:
+        record = self._store.find(sim)
+        assert record is not None
+        spec = SimulationSpec.model_validate(record.spec)
+        around = Surroundings(client=self._client, leaving=lambda: self._leaving)
+        engine = Engine(spec, self._store, sim, around=around, owner=self.name, lease_s=self._limits.lease_s)
+        result = await engine.run()
+        log.info("simulation %s is %s after %d ticks: %s", sim, result.status, result.tick, result.reason)
+
+    def _has_ended(self, sim: str) -> bool:
+        record = self._store.find(sim)
+        return record is not None and record.status in ENDED
+
+    def _fail(self, sim: str, served: int, error: Exception) -> None:
+        """Say in the store why a simulation cannot go on, so that no host tries again before somebody asks."""
+        log.warning("simulation %s failed", sim, exc_info=error)
+        try:
+            lease = self._store.acquire(sim, self.name, self._limits.lease_s)
+            try:
+                self._store.stand_still(lease, "failed", told(error), served=served)
+            finally:
+                self._store.release(lease)
+        except SimulationError as second:
+            # It stays runnable: whoever reaches the store next says the same.
+            log.warning("the failure of simulation %s could not be noted: %s", sim, second)
+
+    async def _see_off(self, sim: str) -> None:
+        """Record a simulation that has ended, and forget that it was wanted. The lease keeps a second host away."""
+        lease = self._store.acquire(sim, self.name, self._limits.lease_s)
+        keeper = asyncio.create_task(self._keep(lease))
+        again_at = None
+        try:
+            if self._recording is not None and not any(o.kind == RECORDED for o in self._store.operations(sim)):
+                again_at = await self._record(sim, self._recording)
+            self._store.postpone(lease, again_at)
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+            self._store.release(lease)
+
+    async def _record(self, sim: str, recording: Recording) -> float | None:
+        """Record a simulation; when to try again, where that failed."""
+        async with self._one_records:
+            try:
+                where = await asyncio.to_thread(recording.record, self._store, sim)
+            except Exception as error:  # noqa: BLE001  whatever it is, the simulation has ended well
+                log.warning("simulation %s is not recorded, and is tried again: %s", sim, error)
+                self._store.operate(sim, "not_recorded", {"reason": told(error)})
+                return time.time() + self._limits.record_again_s
+        self._store.operate(sim, RECORDED, {"at": where})
+        return None
+
+    async def _keep(self, lease: Lease) -> None:
+        while True:
+            await asyncio.sleep(self._limits.lease_s / 3)
+            self._store.renew(lease, self._limits.lease_s)
+
+
+def told(error: Exception) -> str:
+    """An error in words: ours as it stands; anything else with its kind and the line that raised it."""
+    if isinstance(error, SteerlineError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

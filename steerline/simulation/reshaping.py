@@ -1,0 +1,83 @@
+"""What somebody outside may make of a state: values of the kinds that stand there, with which a scenario can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from steerline.errors import SimulationError
+from steerline.simulation.action import Action
+from steerline.simulation.canonical import check_plain
+from steerline.simulation.rng import CounterRng
+from steerline.simulation.scenario import Scenario, State
+
+
+def reshaped(scenario: Scenario[Any], state: State, fields: Mapping[str, Any], rng: CounterRng) -> State:
+    """A state with some fields set.
+
+    Args:
+        scenario: whose state it is.
+        state: as it is.
+        fields: new values. Numbers become floats where floats stand, and lists become arrays where arrays stand.
+        rng: draws of a rehearsal.
+
+    Raises:
+        SimulationError: there is no such field, a value is of another kind than the one that stands there, or the
+            scenario cannot go on from the new state.
+    """
+    if not isinstance(state, dict):
+        raise SimulationError("the state has no fields", got=type(state).__name__)
+    unknown = next((name for name in fields if name not in state), None)
+    if unknown is not None:
+        raise SimulationError(f"the state has no field {unknown}", expected=", ".join(state))
+    new = {**state, **{name: _like(value, state[name], name) for name, value in fields.items()}}
+    check_plain(new, "the state")
+    _rehearse(scenario, new, rng)
+    return new
+
+
+def _like(value: Any, old: Any, where: str) -> Any:
+    """A value in the kind of the one whose place it takes."""
+    match old:
+        case None:
+            return value
+        case np.ndarray():
+            return _array(value, old, where)
+        case float() if isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        case dict() if isinstance(value, dict):
+            example = next(iter(old.values()), None)
+            return {str(key): _like(item, old.get(key, example), f"{where}.{key}") for key, item in value.items()}
+        case list() if isinstance(value, list):
+            example = old[0] if old else None
+            return [_like(item, old[n] if n < len(old) else example, f"{where}.{n}") for n, item in enumerate(value)]
+        case _ if type(value) is type(old):
+            return value
+    raise SimulationError(f"{where} takes another kind of value", got=type(value).__name__, expected=type(old).__name__)
+
+
+def _array(value: Any, old: np.ndarray[Any, Any], where: str) -> Any:
+    try:
+        array = np.asarray(value, dtype=old.dtype)
+    except (TypeError, ValueError) as error:
+        raise SimulationError(f"{where} takes an array of {old.dtype}", got=str(error)) from error
+    if array.shape != old.shape:
+        raise SimulationError(f"{where} takes another shape", got=array.shape, expected=old.shape)
+    return array
+
+
+def _rehearse(scenario: Scenario[Any], state: State, rng: CounterRng) -> None:
+    """Ask the scenario everything that the next round will, and throw the answers away: it is pure."""
+    try:
+        scenario.done(state)
+        scenario.metrics(state)
+        seen = {agent: scenario.observe(state, agent) for agent in scenario.who_acts(state)}
+        actions = {
+            agent: Action(agent, 0, seen[agent].legal.default, "", "defaulted", "a rehearsal") for agent in sorted(seen)
+        }
+        scenario.resolve(state, actions, rng)
+    except Exception as error:
+        # Without the message, which may name what differs from machine to machine and would stand in the log.
+        raise SimulationError(f"the scenario cannot go on from this state ({type(error).__name__})") from error

@@ -1,0 +1,63 @@
+"""An agent whose steering is moved while its simulation runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from steerline.config.simulation_agents import AgentSpec, HybridBrain, LlmBrain, ReviewedBrain
+from steerline.config.simulation_running import ModelRef
+from steerline.config.steering import BoostSpec, SteeringSpec
+from steerline.errors import SimulationError
+
+
+def llm_of(agent: AgentSpec) -> LlmBrain | None:
+    """The part of an agent's brain that asks a model; none where it has none."""
+    brain = agent.brain.llm if isinstance(agent.brain, HybridBrain | ReviewedBrain) else agent.brain
+    return brain if isinstance(brain, LlmBrain) else None
+
+
+def steering_of(agent: AgentSpec, models: Mapping[str, ModelRef]) -> SteeringSpec | None:
+    """What acts in an agent's model: its own steering, or its model's."""
+    llm = llm_of(agent)
+    return None if llm is None else llm.steering or models[llm.model].steering
+
+
+def steered(agent: AgentSpec, payload: Mapping[str, Any], models: Mapping[str, ModelRef]) -> AgentSpec:
+    """An agent with another steering.
+
+    Args:
+        agent: as it is.
+        payload: `strength`, which moves the boost, or the residual scales where there is no boost; or `steering`,
+            which takes the place of all there is, none being the plain model.
+        models: by alias.
+
+    Raises:
+        SimulationError: the agent asks no model, or the new steering is none.
+    """
+    llm = llm_of(agent)
+    if llm is None:
+        raise SimulationError(f"{agent.id} asks no model, so that nothing can be steered", got=agent.brain.kind)
+    try:
+        if "strength" in payload:
+            steering = _of_strength(steering_of(agent, models) or SteeringSpec(), payload["strength"])
+        else:
+            steering = SteeringSpec.model_validate(payload["steering"] or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SimulationError(f"this is no steering: {where} {first['msg']}".strip(), got=first["input"]) from error
+    moved = llm.model_copy(update={"steering": steering})
+    is_part = isinstance(agent.brain, HybridBrain | ReviewedBrain)
+    return agent.model_copy(update={"brain": agent.brain.model_copy(update={"llm": moved}) if is_part else moved})
+
+
+def _of_strength(steering: SteeringSpec, strength: Any) -> SteeringSpec:
+    fields = steering.model_dump()
+    if steering.boost is None and steering.residual_scale is not None:
+        fields["residual_scale"]["strength"] = strength
+    else:
+        fields["boost"] = {**(fields["boost"] or BoostSpec().model_dump()), "strength": strength}
+    return SteeringSpec.model_validate(fields)

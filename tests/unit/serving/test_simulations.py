@@ -1,0 +1,354 @@
+"""A host plays what somebody wants played, holds nothing that stands still, and loses nothing when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from steerline.errors import TrackingError
+from steerline.inference.request import GenRequest
+from steerline.serving.simulations import RECORDED
+from steerline.simulation.control import Controls
+from steerline.simulation.runner import run
+from steerline.simulation.store.base import Store
+from steerline.simulation.store.memory import MemoryStore
+from steerline.simulation.store.sqlite import SqliteStore
+from tests.unit.serving.hosting import host, is_idle, posted, status, until
+from tests.unit.simulation.worlds import Server, drawn, llm, spec
+
+GAME = spec(llm(), "conditional", "punisher", punishment=True)
+SEAT = spec("conditional", {"kind": "human"})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = SqliteStore(tmp_path / "simulations.db", sync=False)
+    yield opened
+    opened.close()
+
+
+class Records:
+    """Remembers what it recorded; fails as often as asked."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.recorded: list[str] = []
+        self._failures = failures
+
+    def record(self, store: Store, sim: str) -> str:
+        if self._failures:
+            self._failures -= 1
+            raise TrackingError("the server is away")
+        self.recorded.append(sim)
+        return f"runs/{sim}"
+
+
+def kinds(store: Store, sim: str) -> list[str]:
+    return [operation.kind for operation in store.operations(sim)]
+
+
+def test_what_is_wanted_is_played_to_its_end_as_it_would_be_alone(store: Store) -> None:
+    async def play() -> None:
+        async with host(store) as one:
+            for number in range(4):
+                posted(store, f"s{number}", GAME)
+            one.wake()
+            await until(lambda: all(is_idle(store, f"s{n}") for n in range(4)))
+
+    asyncio.run(play())
+    alone = run(GAME, backends={"m": Server()})
+    assert {store.find(f"s{n}").hash for n in range(4)} == {alone.hash}  # type: ignore[union-attr]
+    assert status(store, "s0") == "ended"
+
+
+def test_what_nobody_wants_is_left_alone(store: Store) -> None:
+    posted(store, "wanted", GAME)
+    store.create("only-kept", GAME.model_dump(mode="json"), "f" * 64)
+    store.enlist("only-kept")
+
+    async def play() -> None:
+        async with host(store):
+            await until(lambda: status(store, "wanted") == "ended")
+
+    asyncio.run(play())
+    assert status(store, "only-kept") == "created"
+
+
+def kill_a_host(path: Path, after: int) -> int:
+    """A host in a process of its own, killed while a model gives its so-many-th answer. Returns its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    answers = 0
+
+    def answer(request: GenRequest) -> str:
+        nonlocal answers
+        answers += 1
+        if answers == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return drawn(request)
+
+    async def play() -> None:
+        async with host(SqliteStore(path, sync=False), backends={"m": Server(answer, max_batch=1)}):
+            await asyncio.Event().wait()
+
+    asyncio.run(play())
+    os._exit(0)
+
+
+@pytest.mark.parametrize("after", [1, 5, 9])
+def test_killing_a_host_loses_no_event_and_no_simulation(after: int, tmp_path: Path) -> None:
+    path = tmp_path / "simulations.db"
+    store, sims = SqliteStore(path, sync=False), [f"s{number}" for number in range(4)]
+    for sim in sims:
+        posted(store, sim, GAME)
+    pid = kill_a_host(path, after)
+    _, how = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(how)
+    assert os.WTERMSIG(how) == signal.SIGKILL
+    assert any(status(store, sim) != "ended" for sim in sims)
+    before = {sim: [event.hash for event in store.events(sim)] for sim in sims}
+
+    async def go_on() -> None:
+        async with host(store):
+            await until(lambda: all(status(store, sim) == "ended" for sim in sims))
+
+    asyncio.run(go_on())
+    alone = run(GAME, backends={"m": Server()})
+    for sim in sims:
+        hashes = [event.hash for event in store.events(sim)]
+        assert hashes[: len(before[sim])] == before[sim]
+        assert hashes[-1] == alone.hash
+    store.close()
+
+
+def test_two_hosts_share_the_work_and_none_is_played_twice(store: Store) -> None:
+    servers = Server(), Server()
+
+    async def play() -> None:
+        async with host(store, backends={"m": servers[0]}), host(store, backends={"m": servers[1]}):
+            for number in range(8):
+                posted(store, f"s{number}", GAME)
+            await until(lambda: all(is_idle(store, f"s{n}") for n in range(8)))
+
+    asyncio.run(play())
+    places = [(request.simulation, request.call) for server in servers for request in server.asked]
+    assert len(places) == len(set(places)) == 8 * 2 * GAME.max_ticks  # points, then punishment
+
+
+def test_a_pause_stands_still_and_holds_nothing_until_it_is_resumed(store: Store) -> None:
+    async def play() -> None:
+        async with host(store) as one:
+            posted(store, "s", GAME)
+            Controls(store, "s").pause("lunch")
+            await until(lambda: status(store, "s") == "paused" and not one.playing)
+            assert is_idle(store, "s")
+            store.release(store.acquire("s", "somebody else", 1.0))
+            store.want("s")
+            one.wake()
+            await until(lambda: status(store, "s") == "ended")
+
+    asyncio.run(play())
+    assert store.find("s").hash == run(GAME, backends={"m": Server()}).hash  # type: ignore[union-attr]
+
+
+def test_a_pause_that_is_taken_back_before_it_took_effect_is_none(store: Store) -> None:
+    posted(store, "s", GAME)
+    Controls(store, "s").pause()
+    store.want("s")
+
+    async def play() -> None:
+        async with host(store):
+            await until(lambda: status(store, "s") == "ended")
+
+    asyncio.run(play())
+    assert "paused" not in kinds(store, "s")
+
+
+def test_a_step_plays_so_many_ticks(store: Store) -> None:
+    async def play() -> None:
+        async with host(store) as one:
+            posted(store, "s", GAME, until=1)
+            await until(lambda: is_idle(store, "s"))
+            assert store.hosted("s").ticks == 1  # type: ignore[union-attr]
+            store.want("s", 3)
+            one.wake()
+            await until(lambda: is_idle(store, "s"))
+
+    asyncio.run(play())
+    hosted = store.hosted("s")
+    assert hosted is not None
+    assert (hosted.ticks, hosted.record.status) == (3, "paused")
+
+
+def test_a_simulation_that_waits_for_a_person_holds_nothing_and_goes_on_with_the_answer(store: Store) -> None:
+    async def play() -> None:
+        async with host(store) as one:
+            posted(store, "s", SEAT)
+            for _ in range(SEAT.max_ticks):
+                await until(lambda: is_idle(store, "s") and not one.playing)
+                assert status(store, "s") == "waiting"
+                controls = Controls(store, "s")
+                controls.answer(controls.questions()[0].id, "ANSWER: 7")
+                store.nudge("s")
+                one.wake()
+            await until(lambda: status(store, "s") == "ended")
+
+    asyncio.run(play())
+    taken = [event for event in store.events("s") if event.kind == "action.taken" and event.agent == "b"]
+    assert [event.payload["payload"] for event in taken] == [7] * SEAT.max_ticks
+
+
+def test_a_question_whose_deadline_passes_is_answered_by_its_default(store: Store) -> None:
+    seat = spec("conditional", {"kind": "human", "deadline_s": 0.05, "default": "ANSWER: 3"})
+    posted(store, "s", seat)
+
+    async def play() -> None:
+        async with host(store):
+            await until(lambda: status(store, "s") == "ended")
+
+    asyncio.run(play())
+    assert "waiting" in kinds(store, "s")
+
+
+def test_a_failure_says_why_leaves_the_others_alone_and_can_be_tried_again(store: Store) -> None:
+    broken = spec("conditional", "no_such_policy")
+
+    async def play() -> None:
+        async with host(store) as one:
+            posted(store, "broken", broken)
+            posted(store, "whole", GAME)
+            await until(lambda: status(store, "whole") == "ended" and is_idle(store, "broken"))
+            first = store.find("broken")
+            assert first is not None
+            assert first.status == "failed"
+            assert "no scripted policy no_such_policy" in first.reason
+            store.want("broken")
+            one.wake()
+            await until(lambda: is_idle(store, "broken"))
+
+    asyncio.run(play())
+    assert status(store, "broken") == "failed"
+
+
+def test_a_model_that_no_host_serves_is_a_failure_and_not_an_endless_loop(store: Store) -> None:
+    async def play() -> None:
+        async with host(store, backends={}):
+            posted(store, "s", GAME)
+            await until(lambda: is_idle(store, "s"))
+
+    asyncio.run(play())
+    assert status(store, "s") == "failed"
+    assert "no backend answers for the model m" in store.find("s").reason  # type: ignore[union-attr]
+
+
+def test_a_host_that_closes_ends_its_tick_and_the_next_one_goes_on_at_once(store: Store) -> None:
+    first_asked = asyncio.Event()
+
+    def answer(request: GenRequest) -> str:
+        first_asked.set()
+        return drawn(request)
+
+    async def play() -> None:
+        async with host(store, backends={"m": Server(answer)}):
+            posted(store, "s", GAME)
+            await first_asked.wait()
+        assert status(store, "s") == "running"
+        assert store.runnable(1) == ["s"]
+        async with host(store):
+            await until(lambda: status(store, "s") == "ended")
+
+    asyncio.run(play())
+    assert store.find("s").hash == run(GAME, backends={"m": Server()}).hash  # type: ignore[union-attr]
+    assert "handed_over" in kinds(store, "s")
+
+
+def test_no_more_are_played_at_once_than_allowed(store: Store) -> None:
+    from dataclasses import replace
+
+    from tests.unit.serving.hosting import QUICK
+
+    most = 0
+
+    async def play() -> None:
+        nonlocal most
+
+        def answer(request: GenRequest) -> str:
+            nonlocal most
+            most = max(most, len(one.playing))
+            return drawn(request)
+
+        one = host(store, backends={"m": Server(answer)}, limits=replace(QUICK, together=2))
+        async with one:
+            for number in range(5):
+                posted(store, f"s{number}", GAME)
+            await until(lambda: all(is_idle(store, f"s{n}") for n in range(5)))
+
+    asyncio.run(play())
+    assert most == 2
+
+
+def test_what_ended_is_recorded_once_by_whichever_host(store: Store) -> None:
+    records = Records()
+
+    async def play() -> None:
+        async with host(store, recording=records), host(store, recording=records):
+            for number in range(4):
+                posted(store, f"s{number}", GAME)
+            await until(lambda: all(is_idle(store, f"s{n}") for n in range(4)))
+
+    asyncio.run(play())
+    assert sorted(records.recorded) == ["s0", "s1", "s2", "s3"]
+    assert kinds(store, "s0").count(RECORDED) == 1
+
+
+def test_a_recording_that_fails_is_tried_again_and_blocks_nobody(store: Store) -> None:
+    records = Records(failures=2)
+
+    async def play() -> None:
+        async with host(store, recording=records):
+            posted(store, "s", GAME)
+            await until(lambda: is_idle(store, "s"))
+
+    asyncio.run(play())
+    assert records.recorded == ["s"]
+    assert kinds(store, "s")[-3:] == ["not_recorded", "not_recorded", RECORDED]
+
+
+def test_what_ended_on_a_host_that_died_before_it_recorded_is_recorded_by_another(store: Store) -> None:
+    posted(store, "s", GAME)
+    run(GAME, store=store, sim="s", backends={"m": Server()})
+    assert status(store, "s") == "ended"
+    records = Records()
+
+    async def play() -> None:
+        async with host(store, recording=records):
+            await until(lambda: is_idle(store, "s"))
+
+    asyncio.run(play())
+    assert records.recorded == ["s"]
+
+
+def test_an_owner_that_was_replaced_stops_asking_its_models() -> None:
+    store = MemoryStore()
+
+    async def play() -> None:
+        asked = asyncio.Event()
+
+        class Stuck(Server):
+            async def generate(self, requests):  # type: ignore[no-untyped-def]
+                asked.set()
+                await asyncio.Event().wait()
+
+        async with host(store, backends={"m": Stuck()}) as one:
+            posted(store, "s", GAME)
+            await asked.wait()
+            store.acquire("s", "another host", 60.0, steal=True)
+            await until(lambda: not one.playing, 5.0)
+
+    asyncio.run(play())
+    assert status(store, "s") == "running"
