@@ -1,0 +1,232 @@
+"""The events of a simulation as they happen: lines of JSON, server-sent events, or a WebSocket.
+
+The number of an event is its id everywhere, so that a reader that was cut off goes on behind the last one it has. A
+reader that goes away stops its stream and nothing else.
+
+Between this application and a slow reader there may be a proxy that takes in whatever it is given, as Serve's does. So
+an answer ends after a while, without an event `end`, and the reader comes again, as browsers do by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any, get_args
+
+from fastapi import APIRouter, Depends, Header, Query, Request, WebSocket, WebSocketDisconnect
+from fastapi.responses import StreamingResponse
+
+from services.http.access import SOCKET_PROTOCOL, Principal, require
+from services.http.errors import ApiError, responses
+from services.http.limits import stream_slot
+from services.simulation.desk import Desk, Sim
+from services.simulation.listing import Reader
+from services.simulation.people import answer
+from steerline.config.simulation_agents import AGENT_ID
+from steerline.serving.following import Following, Line, Standing, Wanted
+from steerline.simulation.event import EventKind
+
+SSE = "text/event-stream"
+LINES = "application/x-ndjson"
+RETRY_MS = 1000
+"""What a reader waits before it comes again."""
+MOST_BYTES = 8 << 20
+"""Of events in one answer."""
+_COME_AGAIN = 1013
+KINDS = frozenset(get_args(EventKind))
+
+After = Annotated[int, Query(ge=0, le=2**53, description="Number of the last event that the reader has.")]
+Kinds = Annotated[list[str] | None, Query(description="Only these kinds; several, or one text with commas.")]
+Agent = Annotated[str | None, Query(pattern=AGENT_ID, description="Only events of this agent.")]
+
+
+def routes(desk: Desk, following: Following) -> APIRouter:
+    """The routes."""
+    router = APIRouter()
+
+    @router.get(
+        "/v1/simulations/{sim}/events",
+        response_class=StreamingResponse,
+        dependencies=[Depends(stream_slot)],
+        responses={
+            **responses(404),
+            200: {
+                "description": "Lines of JSON, or with `Accept: text/event-stream` events whose `id` is their number: "
+                "first those that are there, then those that come, at last an event `end`.",
+                "content": {LINES: {"schema": {"type": "string"}}, SSE: {"schema": {"type": "string"}}},
+            },
+        },
+        summary="What happens in it, and has happened",
+    )
+    async def events(
+        request: Request,
+        sim: Sim,
+        principal: Reader,  # noqa: ARG001
+        after: After = 0,
+        kinds: Kinds = None,
+        agent: Agent = None,
+        follow: Annotated[bool, Query(description="Lines too go on with the events that come.")] = False,
+        last_event_id: Annotated[
+            str | None, Header(pattern=r"^\d{1,15}$", description="As `after`, which it precedes.")
+        ] = None,
+    ) -> StreamingResponse:
+        await asyncio.to_thread(desk.find, sim)
+        wanted = Wanted(_kinds(kinds), agent)
+        after = after if last_event_id is None else int(last_event_id)
+        if SSE in request.headers.get("accept", ""):
+            # Proxies that gather an answer would hold events back.
+            headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+            return StreamingResponse(_sse(following, sim, after, wanted), media_type=SSE, headers=headers)
+        return StreamingResponse(_lines(following, sim, after, wanted, follow=follow), media_type=LINES)
+
+    @router.websocket("/v1/simulations/{sim}/ws")
+    async def socket(
+        websocket: WebSocket,
+        sim: Sim,
+        principal: Annotated[Principal, Depends(require("simulations.read"))],
+        _: Annotated[None, Depends(stream_slot)],
+        after: After = 0,
+        kinds: Kinds = None,
+        agent: Agent = None,
+    ) -> None:
+        await asyncio.to_thread(desk.find, sim)
+        wanted = Wanted(_kinds(kinds), agent)
+        offered = websocket.scope.get("subprotocols", ())
+        await websocket.accept(SOCKET_PROTOCOL if SOCKET_PROTOCOL in offered else None)
+        await _Socket(websocket, desk, sim, principal).serve(following, after, wanted)
+
+    return router
+
+
+def _kinds(kinds: list[str] | None) -> tuple[str, ...]:
+    named = tuple(part.strip() for text in kinds or () for part in text.split(",") if part.strip())
+    unknown = next((kind for kind in named if kind not in KINDS), None)
+    if unknown is not None:
+        known = ", ".join(sorted(KINDS))
+        raise ApiError(400, "invalid_request", f"there are no events `{unknown}`; expected: {known}", param="kinds")
+    return named
+
+
+async def _sse(following: Following, sim: str, after: int, wanted: Wanted) -> AsyncIterator[bytes]:
+    yield b"retry: %d\n\n" % RETRY_MS
+    left = MOST_BYTES
+    async with aclosing(following.follow(sim, after, wanted)) as parts:
+        async for part in parts:
+            match part:
+                case None:
+                    yield b": still here\n\n"
+                case Standing():
+                    yield b"event: end\ndata: %s\n\n" % _end(part)
+                case _:
+                    text = b"".join(b"id: %d\ndata: %s\n\n" % (line.seq, line.json) for line in part)
+                    yield text
+                    left -= len(text)
+                    if left < 0:
+                        return
+
+
+async def _lines(following: Following, sim: str, after: int, wanted: Wanted, *, follow: bool) -> AsyncIterator[bytes]:
+    how = following.follow if follow else following.so_far
+    left = MOST_BYTES
+    async with aclosing(how(sim, after, wanted)) as parts:
+        async for part in parts:
+            match part:
+                case None:
+                    # An empty line is none, and says that the connection lives.
+                    yield b"\n"
+                case Standing():
+                    return
+                case _:
+                    text = b"".join(line.json + b"\n" for line in part)
+                    yield text
+                    left -= len(text)
+                    if left < 0:
+                        return
+
+
+def _end(standing: Standing) -> bytes:
+    fields = {"status": standing.status, "reason": standing.reason, "seq": standing.seq, "hash": standing.hash}
+    return json.dumps(fields).encode()
+
+
+class _Socket:
+    """One WebSocket: events go out, answers of people come in.
+
+    Out: `{"type": "event", "event": {...}}`, `{"type": "heartbeat"}`, `{"type": "end", ...}`,
+    `{"type": "answered", "question": "..."}`, `{"type": "error", "error": {...}}`.
+    In: `{"type": "answer", "question": "...", "text": "..."}`.
+    """
+
+    def __init__(self, websocket: WebSocket, desk: Desk, sim: str, principal: Principal) -> None:
+        self._websocket = websocket
+        self._desk = desk
+        self._sim = sim
+        self._principal = principal
+        self._sending = asyncio.Lock()
+
+    async def serve(self, following: Following, after: int, wanted: Wanted) -> None:
+        """Until the simulation ends or the other side goes."""
+        sender = asyncio.create_task(self._send_events(following, after, wanted))
+        receiver = asyncio.create_task(self._receive())
+        try:
+            done, _ = await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if sender in done:
+                await self._websocket.close(*sender.result())
+        except WebSocketDisconnect:
+            return
+        finally:
+            for task in (sender, receiver):
+                task.cancel()
+            await asyncio.gather(sender, receiver, return_exceptions=True)
+
+    async def _send_events(self, following: Following, after: int, wanted: Wanted) -> tuple[int, str]:
+        """Until the end, or for so long as one connection goes; the code and the reason to close it with."""
+        left = MOST_BYTES
+        async with aclosing(following.follow(self._sim, after, wanted)) as parts:
+            async for part in parts:
+                match part:
+                    case None:
+                        await self._send({"type": "heartbeat"})
+                    case Standing():
+                        await self._send({"type": "end", **json.loads(_end(part))})
+                    case _:
+                        for line in part:
+                            await self._send_event(line)
+                        left -= sum(len(line.json) for line in part)
+                        if left < 0:
+                            return _COME_AGAIN, "come again behind the last event"
+        return 1000, ""
+
+    async def _receive(self) -> None:
+        while True:
+            text = await self._websocket.receive_text()
+            try:
+                await self._send(await self._answered(text))
+            except ApiError as error:
+                await self._send({"type": "error", **error.body()})
+
+    async def _answered(self, text: str) -> dict[str, Any]:
+        try:
+            said = json.loads(text)
+            kind, question, reply = said["type"], said["question"], said["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            shape = '{"type": "answer", "question": "...", "text": "..."}'
+            raise ApiError(400, "invalid_request", f"this is no message; expected: {shape}") from error
+        if kind != "answer" or not isinstance(question, str) or not isinstance(reply, str):
+            raise ApiError(400, "invalid_request", "the one message that is taken is an `answer` of two texts")
+        if "simulations.write" not in self._principal.scopes:
+            raise ApiError(403, "missing_scope", "an answer needs the scope `simulations.write`")
+        await answer(self._desk, self._sim, question, reply)
+        return {"type": "answered", "question": question}
+
+    async def _send_event(self, line: Line) -> None:
+        async with self._sending:
+            await self._websocket.send_text('{"type":"event","event":' + line.json.decode() + "}")
+
+    async def _send(self, fields: dict[str, Any]) -> None:
+        async with self._sending:
+            await self._websocket.send_text(json.dumps(fields))

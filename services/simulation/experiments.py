@@ -1,0 +1,165 @@
+"""Many simulations at once, and what came of them over their seeds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi import Path as PathParam
+
+from services.http.access import Principal
+from services.http.errors import ApiError, responses
+from services.simulation.desk import Desk, IdempotencyKey, name_for, refused, status_of
+from services.simulation.forms import (
+    ExperimentDetail,
+    ExperimentForm,
+    ExperimentPage,
+    ExperimentView,
+    IntervalView,
+    PointView,
+)
+from services.simulation.listing import Cursor, Reader, Writer, checked, make
+from steerline.errors import ConfigError, SimulationError
+from steerline.serving.experiments import Member, members, summary
+from steerline.serving.recording import EXPERIMENT
+from steerline.simulation.store.base import Hosted
+
+Experiment = Annotated[str, PathParam(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$")]
+
+
+def routes(desk: Desk) -> APIRouter:
+    """The routes."""
+    router = APIRouter()
+
+    @router.post(
+        "/v1/experiments", status_code=202, responses=responses(409), summary="Play a grid of simulations over seeds"
+    )
+    async def create(
+        form: ExperimentForm, principal: Writer, idempotency_key: IdempotencyKey = None
+    ) -> ExperimentDetail:
+        view, sims = await asyncio.to_thread(lambda: _create(desk, form, principal, idempotency_key))
+        for sim in sims:
+            await desk.parts.hosts.wake(sim)
+        return view
+
+    @router.get("/v1/experiments", responses=responses(), summary="Experiments, the newest first")
+    async def page(
+        principal: Reader,  # noqa: ARG001
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        cursor: Cursor = None,
+    ) -> ExperimentPage:
+        return await asyncio.to_thread(lambda: _page(desk, limit, None if cursor is None else int(cursor)))
+
+    @router.get("/v1/experiments/{name}", responses=responses(404), summary="An experiment, and what came of it so far")
+    async def detail(name: Experiment, principal: Reader) -> ExperimentDetail:  # noqa: ARG001
+        return await asyncio.to_thread(lambda: _detail(desk, name))
+
+    return router
+
+
+def _create(
+    desk: Desk, form: ExperimentForm, principal: Principal, key: str | None
+) -> tuple[ExperimentDetail, list[str]]:
+    name = f"exp-{name_for(principal, key, 'experiment')}"
+    found = _members(desk, form)
+    content = {
+        "id": name,
+        "name": form.name,
+        "form": form.model_dump(mode="json"),
+        "members": [
+            {"sim": f"{name}-{number:04d}", "values": dict(member.values), "seed": member.spec.seed}
+            for number, member in enumerate(found)
+        ],
+    }
+    # First the whole, so that the same request sent again makes what a failure left out.
+    if desk.store.put_experiment(name, content)["form"] != content["form"]:
+        raise ApiError(
+            409, "idempotency_key_reused", "this key stands for another experiment already", param="Idempotency-Key"
+        )
+    sims = [f"{name}-{number:04d}" for number in range(len(found))]
+    for sim, member in zip(sims, found, strict=True):
+        hosted = desk.store.hosted(sim)
+        if hosted is None or hosted.number == 0:
+            make(desk, sim, member.spec, start=False)
+            desk.store.operate(sim, EXPERIMENT, {"name": name, "values": dict(member.values)})
+            desk.store.want(sim)
+    return _detail(desk, name), sims
+
+
+def _members(desk: Desk, form: ExperimentForm) -> list[Member]:
+    """The simulations, each fit to be played here: a grid reaches every field of a spec, also what a form refuses."""
+    try:
+        found = members(form.simulation.spec(), form.grid, form.seeds)
+    except ConfigError as error:
+        raise refused(error) from error
+    fit = []
+    for member in found:
+        shown = ", ".join(f"{path}: {value}" for path, value in member.values.items())
+        try:
+            fit.append(Member(member.values, checked(desk, member.spec)))
+        except SimulationError as error:
+            raise ApiError(
+                400, "invalid_request", f"at {shown or 'the simulation'}: {error.what}", param="grid"
+            ) from error
+    return fit
+
+
+def _page(desk: Desk, limit: int, before: int | None) -> ExperimentPage:
+    found = desk.store.experiments(limit + 1, before)
+    shown = found[:limit]
+    data = [_view(content, _hosted(desk, content)) for _, content in shown]
+    return ExperimentPage(data=data, next=str(shown[-1][0]) if len(found) > limit else None)
+
+
+def _hosted(desk: Desk, content: Mapping[str, Any]) -> list[Hosted]:
+    return [hosted for row in content["members"] if (hosted := desk.store.hosted(row["sim"])) is not None]
+
+
+def _view(content: Mapping[str, Any], found: Sequence[Hosted]) -> ExperimentView:
+    return ExperimentView(
+        id=content["id"], name=content["name"], simulations=len(content["members"]), states=_states(found)
+    )
+
+
+def _states(found: Sequence[Hosted]) -> dict[str, int]:
+    return dict(Counter(str(status_of(hosted)) for hosted in found))
+
+
+def _detail(desk: Desk, name: str) -> ExperimentDetail:
+    content = desk.store.experiment(name)
+    if content is None:
+        raise ApiError(404, "experiment_not_found", f"there is no experiment {name}", param="name")
+    found = {hosted.record.sim: hosted for hosted in _hosted(desk, content)}
+    points: dict[str, list[Mapping[str, Any]]] = {}
+    for row in content["members"]:
+        points.setdefault(repr(sorted(row["values"].items())), []).append(row)
+    view = _view(content, list(found.values()))
+    return ExperimentDetail(**view.model_dump(), points=[_point(desk, rows, found) for rows in points.values()])
+
+
+def _point(desk: Desk, rows: Sequence[Mapping[str, Any]], found: Mapping[str, Hosted]) -> PointView:
+    hosted = [found[row["sim"]] for row in rows if row["sim"] in found]
+    last = [
+        event.payload["values"]
+        for one in hosted
+        if one.record.status == "ended"
+        if (event := desk.store.last(one.record.sim, "metric.recorded")) is not None
+    ]
+    metrics = {
+        name: IntervalView(
+            mean=interval.mean,
+            low=interval.low if is_interval else None,
+            high=interval.high if is_interval else None,
+            n=count,
+        )
+        for name, (count, interval, is_interval) in summary(last).items()
+    }
+    return PointView(
+        values=dict(rows[0]["values"]),
+        simulations=[row["sim"] for row in rows],
+        states=_states(hosted),
+        metrics=metrics,
+    )

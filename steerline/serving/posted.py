@@ -1,0 +1,159 @@
+"""What a simulation that came over the network may be: built in, of bounded size, and asking served models alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from steerline.config.inference import BackendSpec, SamplingSpec, ServedBackendSpec
+from steerline.config.simulation import SimulationSpec
+from steerline.config.simulation_agents import AgentSpec, CustomBrain, TablePopulation
+from steerline.config.simulation_running import ModelRef
+from steerline.config.simulation_topology import CustomTopology, EditInterceptor, MessageMatch
+from steerline.config.steering import SteeringSpec
+from steerline.errors import ConfigError, Problem
+from steerline.simulation.canonical import digest
+from steerline.simulation.game import Game
+from steerline.simulation.genesis import world_of
+from steerline.simulation.steering_agents import llm_of
+
+MOST_AGENTS = 10_000
+MOST_TICKS = 1_000_000
+MOST_PATTERN = 200
+"""Characters of a regular expression."""
+# One unbounded repetition inside another one, which some texts take time to match that doubles with each character.
+_NESTED_REPEAT = re.compile(r"\((?:[^()\\]|\\.)*(?:[*+]|\{\d*,\d*\})(?:[^()\\]|\\.)*\)(?:[*+]|\{)")
+
+
+def check_posted(spec: SimulationSpec, served: Mapping[str, BackendSpec], most_tokens: int) -> SimulationSpec:
+    """A posted simulation, fit to be played here, with the versions of its models.
+
+    Args:
+        spec: as it was posted; its models are `served` ones.
+        served: the endpoint's models, by name.
+        most_tokens: longest answer that may be asked for.
+
+    Raises:
+        ConfigError: with every problem, each at its path.
+        SimulationError: its scenario cannot be played by these agents.
+    """
+    _report([*_world_problems(spec), *_part_problems(spec, most_tokens), *_model_problems(spec.models, served)])
+    models = {alias: _versioned(ref, served) for alias, ref in spec.models.items()}
+    spec = spec.model_copy(update={"models": models})
+    game = Game.of(spec)
+    if spec.population is None:
+        world_of(game, spec.agents, 0)
+    return spec
+
+
+def check_posted_agents(agents: Mapping[str, AgentSpec], models: Mapping[str, ModelRef], most_tokens: int) -> None:
+    """See that posted agents may take part in a simulation that is there.
+
+    Args:
+        agents: by the name under which they were posted.
+        models: the simulation's.
+        most_tokens: longest answer that may be asked for.
+
+    Raises:
+        ConfigError: with every problem, each at its path.
+    """
+    problems = list(_part_problems(agents, most_tokens, "agents"))
+    for name, agent in agents.items():
+        llm = llm_of(agent)
+        if agent.id != name:
+            problems.append(Problem("an agent keeps its name", f"agents.{name}.id", got=agent.id, expected=name))
+        if llm is not None and llm.model not in models:
+            known = ", ".join(models) or "the simulation has no model"
+            path = f"agents.{name}.brain.model"
+            problems.append(Problem("the simulation has no such model", path, got=llm.model, expected=known))
+    _report(problems)
+
+
+def _report(problems: Sequence[Problem]) -> None:
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ConfigError(f"{count} in the simulation", problems=problems)
+
+
+def _versioned(ref: ModelRef, served: Mapping[str, BackendSpec]) -> ModelRef:
+    """A reference that changes with what stands behind its name, so that no answer of another model is taken for it."""
+    assert isinstance(ref.backend, ServedBackendSpec)
+    return ref.model_copy(update={"revision": digest(served[ref.backend.name].model_dump(mode="json"))[:16]})
+
+
+def _world_problems(spec: SimulationSpec) -> Iterator[Problem]:
+    if ":" in spec.scenario:
+        yield _of_ones_own("scenario", spec.scenario)
+    if spec.max_ticks > MOST_TICKS:
+        yield _too_many("max_ticks", spec.max_ticks, MOST_TICKS)
+    count = 0 if spec.population is None else getattr(spec.population, "count", None) or 0
+    if len(spec.agents) + count > MOST_AGENTS:
+        yield _too_many("agents", len(spec.agents) + count, MOST_AGENTS)
+    if spec.replay.kind not in ("live", "cache"):
+        yield Problem("a new simulation has nothing to replay", "replay.kind", got=spec.replay.kind, expected="live")
+
+
+def _part_problems(whole: Any, most_tokens: int, at: str = "") -> Iterator[Problem]:
+    for path, part in _parts(whole, at):
+        match part:
+            case CustomBrain() | CustomTopology() if ":" in part.name:
+                yield _of_ones_own(f"{path}.name", part.name)
+            case TablePopulation():
+                yield Problem("files of the endpoint are not read for a request", path, fix="write the agents out")
+            case SteeringSpec() if part.vmask is not None:
+                yield Problem(
+                    "a gate comes with its model", f"{path}.vmask", fix="ask a model that was trained with it"
+                )
+            case SamplingSpec() if part.max_tokens > most_tokens:
+                yield _too_many(f"{path}.max_tokens", part.max_tokens, most_tokens)
+            case EditInterceptor() | MessageMatch() if part.pattern is not None:
+                yield from _pattern_problems(f"{path}.pattern", part.pattern)
+
+
+def _pattern_problems(path: str, pattern: str) -> Iterator[Problem]:
+    if len(pattern) > MOST_PATTERN:
+        yield _too_many(path, len(pattern), MOST_PATTERN)
+    if _NESTED_REPEAT.search(pattern):
+        yield Problem("a repetition inside a repetition may take for ever", path, got=pattern, fix="repeat once")
+
+
+def _model_problems(models: Mapping[str, ModelRef], served: Mapping[str, BackendSpec]) -> Iterator[Problem]:
+    for alias, ref in models.items():
+        if not isinstance(ref.backend, ServedBackendSpec):
+            fix = 'give the name of a served model: `{"model": "..."}`'
+            yield Problem("a request opens no backend of its own", f"models.{alias}", got=ref.backend.kind, fix=fix)
+        elif ref.backend.name not in served:
+            known = ", ".join(served) or "no model is served here"
+            yield Problem("no such model is served here", f"models.{alias}", got=ref.backend.name, expected=known)
+
+
+def _of_ones_own(path: str, name: str) -> Problem:
+    return Problem(
+        "code is not named by a request",
+        path,
+        got=name,
+        expected="a built-in name, or an entry point of a package that is installed here",
+    )
+
+
+def _too_many(path: str, got: int, most: int) -> Problem:
+    return Problem("this is more than the endpoint takes", path, got=str(got), expected=f"at most {most}")
+
+
+def _parts(value: Any, path: str) -> Iterator[tuple[str, BaseModel]]:
+    """Every spec inside a spec, with its dotted path."""
+    if isinstance(value, BaseModel):
+        if path:
+            yield path, value
+        items: Any = ((name, getattr(value, name)) for name in type(value).model_fields)
+    elif isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, tuple | list):
+        items = enumerate(value)
+    else:
+        return
+    for name, item in items:
+        yield from _parts(item, f"{path}.{name}" if path else str(name))

@@ -1,0 +1,415 @@
+"""Simulations over HTTP: made once, listed, controlled, looked into; what does not fit is refused and says why."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import zipfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from steerline.config.simulation import SimulationSpec
+from steerline.serving.keys import KeyBook
+from steerline.simulation.bundle import read_bundle
+from steerline.simulation.runner import play
+from steerline.simulation.store.base import Store
+from tests.unit.services.simulation_service import ROUNDS, game, llm, models, reached, service
+from tests.unit.simulation.worlds import Server
+
+SIMS = "/v1/simulations"
+SCRIPTED = game("conditional", "free_rider")
+ASKING = game(llm(), "conditional")
+
+
+def with_service(
+    folder: Path, story: Callable[[httpx.AsyncClient, Store], Awaitable[None]], *, plays: bool = True, **changes: Any
+) -> None:
+    async def told() -> None:
+        async with service(folder, models() if plays else None, **changes) as (client, store):
+            await story(client, store)
+
+    asyncio.run(told())
+
+
+def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    error: dict[str, Any] = answer.json()["error"]
+    return error
+
+
+def test_a_simulation_is_made_played_and_found(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        made = await client.post(SIMS, json=ASKING)
+        assert made.status_code == 202, made.text
+        sim = made.json()["id"]
+        view = await reached(client, sim, "ended")
+        assert view["tick"] == ROUNDS
+        spec = (await client.get(f"{SIMS}/{sim}")).json()["spec"]
+        assert spec["models"]["m"]["backend"] == {"kind": "served", "name": "m"}
+        listed = (await client.get(SIMS)).json()["data"]
+        assert [one["id"] for one in listed] == [sim]
+
+    with_service(tmp_path, story)
+
+
+def test_the_same_request_under_the_same_key_makes_one_simulation(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        key = {"Idempotency-Key": "abc"}
+        first, second = [(await client.post(SIMS, json=SCRIPTED, headers=key)).json() for _ in range(2)]
+        assert first["id"] == second["id"]
+        other = await client.post(SIMS, json={**SCRIPTED, "seed": 3}, headers=key)
+        assert error_of(other, 409)["code"] == "idempotency_key_reused"
+        assert (await client.post(SIMS, json=SCRIPTED)).json()["id"] != first["id"]
+        assert len((await client.get(SIMS)).json()["data"]) == 2
+
+    with_service(tmp_path, story, plays=False)
+
+
+def test_pages_follow_each_other_and_can_be_narrowed(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        made = [(await client.post(f"{SIMS}?start=false", json=SCRIPTED)).json()["id"] for _ in range(5)]
+        found: list[str] = []
+        query: dict[str, Any] = {"limit": 2}
+        while True:
+            page = (await client.get(SIMS, params=query)).json()
+            found += [one["id"] for one in page["data"]]
+            if page["next"] is None:
+                break
+            query["cursor"] = page["next"]
+        assert found == made[::-1]
+        assert (await client.get(SIMS, params={"status": "ended"})).json()["data"] == []
+        assert (await client.get(SIMS, params={"status": ["ended", "created"]})).json()["data"][0]["id"] == made[-1]
+
+    with_service(tmp_path, story, plays=False)
+
+
+REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
+    ("code", {**SCRIPTED, "scenario": "os:system"}, "scenario"),
+    ("unknown scenario", {**SCRIPTED, "scenario": "chess"}, None),
+    ("unknown setting", {**SCRIPTED, "params": {"weather": 1}}, None),
+    ("unknown policy", game("conditional", "no_such"), None),
+    ("custom brain", game({"kind": "custom", "name": "os:system"}, "conditional"), "agents.0.brain.name"),
+    ("custom topology", {**SCRIPTED, "topology": {"kind": "custom", "name": "os:system"}}, "topology.name"),
+    ("backend", {**ASKING, "models": {"m": {"backend": {"kind": "local"}}}}, "models.m.model"),
+    ("unserved", game(llm("nobody"), "conditional"), "models.nobody"),
+    (
+        "file",
+        {
+            **SCRIPTED,
+            "population": {"kind": "table", "path": "/etc/passwd", "brain": {"kind": "scripted", "policy": "x"}},
+        },
+        "population",
+    ),
+    ("tokens", game(llm(sampling={"max_tokens": 100_000}), "conditional"), "agents.0.brain.sampling.max_tokens"),
+    ("ticks", {**SCRIPTED, "max_ticks": 10**9}, "max_ticks"),
+    ("replay", {**SCRIPTED, "replay": {"kind": "strict"}}, "replay.kind"),
+    (
+        "pattern",
+        {**SCRIPTED, "interceptors": [{"kind": "drop", "match": {"pattern": "(a+)+$"}}]},
+        "interceptors.0.match.pattern",
+    ),
+    ("gate", game(llm(steering={"vmask": {}}), "conditional"), "agents.0.brain.steering.vmask"),
+    ("unknown key", {**SCRIPTED, "agentz": []}, "agentz"),
+]
+
+
+@pytest.mark.parametrize(("form", "param"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_what_may_not_be_posted_is_refused_at_its_place(
+    form: dict[str, Any], param: str | None, tmp_path: Path
+) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        error = error_of(await client.post(SIMS, json=form), 400)
+        if param is not None:
+            assert error["param"] == param, error
+        assert (await client.get(SIMS)).json()["data"] == []
+
+    with_service(tmp_path, story, plays=False)
+
+
+def test_a_simulation_is_paused_stepped_resumed_and_stopped(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        sim = (await client.post(f"{SIMS}?start=false", json=game("conditional", "punisher", rounds=100))).json()["id"]
+        await client.post(f"{SIMS}/{sim}:step", json={"ticks": 2})
+        view = await reached(client, sim, "paused")
+        assert view["tick"] == 2
+        again = await client.post(f"{SIMS}/{sim}:step")
+        assert again.status_code == 202
+        async with asyncio.timeout(10):
+            while (await reached(client, sim, "paused"))["tick"] != 3:
+                pass
+        await client.post(f"{SIMS}/{sim}:stop")
+        view = await reached(client, sim, "stopped")
+        assert view["tick"] == 3
+        for verb in ("pause", "resume", "step"):
+            error = error_of(await client.post(f"{SIMS}/{sim}:{verb}"), 409)
+            assert "is stopped" in error["message"]
+        assert (await client.post(f"{SIMS}/{sim}:stop")).status_code == 202
+
+    with_service(tmp_path, story)
+
+
+def test_unknown_simulations_agents_and_ticks_are_404(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        for path in ("", "/events", "/state", "/metrics", "/graph", "/questions", "/export", "/transcript"):
+            assert error_of(await client.get(f"{SIMS}/nobody{path}"), 404)["code"] == "simulation_not_found"
+        for verb in ("pause", "resume", "step", "stop"):
+            error_of(await client.post(f"{SIMS}/nobody:{verb}"), 404)
+        sim = (await client.post(f"{SIMS}?start=false", json=SCRIPTED)).json()["id"]
+        error_of(await client.get(f"{SIMS}/{sim}/agents/eve/memory"), 404)
+        error_of(await client.get(f"{SIMS}/{sim}/state?tick=9"), 404)
+        error_of(await client.post(f"{SIMS}/{sim}/agents/eve/interview", json={"question": "?"}), 404)
+        error_of(await client.post(f"{SIMS}/{sim}/questions/0.0.a:answer", json={"text": "x"}), 404)
+
+    with_service(tmp_path, story, plays=False)
+
+
+def test_state_metrics_graph_and_memory_show_what_happened(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        debate = {
+            "scenario": "debate",
+            "max_ticks": 2,
+            "params": {"rounds": 2},
+            "agents": [
+                {"id": n, "brain": {"kind": "scripted", "policy": "independent"}, "memory": {"kind": "window"}}
+                for n in "ab"
+            ],
+        }
+        sim = (await client.post(SIMS, json=debate)).json()["id"]
+        view = await reached(client, sim, "ended")
+        state = (await client.get(f"{SIMS}/{sim}/state")).json()
+        assert state["tick"] == view["tick"]
+        assert [agent["id"] for agent in state["agents"]] == ["a", "b"]
+        first = (await client.get(f"{SIMS}/{sim}/state", params={"tick": 1})).json()
+        assert first["tick"] == 1
+        assert first["state"] != state["state"]
+        metrics = (await client.get(f"{SIMS}/{sim}/metrics")).json()
+        assert metrics["ticks"] == list(range(1, view["tick"] + 1))
+        assert all(len(series) == view["tick"] for series in metrics["metrics"].values())
+        graph = (await client.get(f"{SIMS}/{sim}/graph")).json()
+        assert graph["nodes"] == ["a", "b"]
+        assert {(edge["sender"], edge["receiver"]) for edge in graph["edges"]} == {("a", "b"), ("b", "a")}
+        memory = (await client.get(f"{SIMS}/{sim}/agents/a/memory")).json()
+        assert any(record["kind"] == "message" and record["about"] == "b" for record in memory["records"])
+
+    with_service(tmp_path, story)
+
+
+def test_an_export_is_a_bundle_that_replays_and_a_transcript_has_a_line_for_each_turn(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        sim = (await client.post(SIMS, json=ASKING)).json()["id"]
+        view = await reached(client, sim, "ended")
+        packed = await client.get(f"{SIMS}/{sim}/export")
+        assert packed.headers["content-type"] == "application/zip"
+        with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
+            archive.extractall(tmp_path / "out")
+        bundle = read_bundle(tmp_path / "out" / sim)
+        assert bundle.events[-1].hash == view["hash"]
+        lines = (await client.get(f"{SIMS}/{sim}/transcript")).text.splitlines()
+        assert len([json.loads(line) for line in lines]) == 2 * ROUNDS
+
+    with_service(tmp_path, story)
+
+
+def test_a_strength_that_is_moved_reaches_the_next_turns_of_its_agent_alone(tmp_path: Path) -> None:
+    served = models()
+
+    async def story() -> None:
+        async with service(tmp_path, served) as (client, _):
+            # At temperature 0 the two would share one answer.
+            warm = llm(sampling={"temperature": 0.7})
+            sim = (await client.post(f"{SIMS}?start=false", json=game(warm, warm))).json()["id"]
+            await client.post(f"{SIMS}/{sim}:step")
+            await reached(client, sim, "paused")
+            moved = await client.post(f"{SIMS}/{sim}/agents/a/steering", json={"strength": 0.5})
+            assert moved.status_code == 202, moved.text
+            await client.post(f"{SIMS}/{sim}:resume")
+            await reached(client, sim, "ended")
+            applied = [
+                json.loads(line)
+                for line in (await client.get(f"{SIMS}/{sim}/events?kinds=control.applied")).text.splitlines()
+            ]
+            assert [event["payload"]["id"] for event in applied] == [moved.json()["id"]]
+
+    asyncio.run(story())
+    strengths = {
+        (request.agent, int(request.call.split("/")[0])): request.steering and request.steering.boost
+        for request in served["m"].asked
+    }
+    assert strengths["a", 0] is None
+    assert strengths["a", 1].strength == 0.5  # type: ignore[union-attr]
+    assert all(strengths["b", tick] is None for tick in range(ROUNDS))
+
+
+def test_steering_that_cannot_act_is_refused_at_once(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        sim = (await client.post(f"{SIMS}?start=false", json=ASKING)).json()["id"]
+        scripted = await client.post(f"{SIMS}/{sim}/agents/b/steering", json={"strength": 1})
+        assert "asks no model" in error_of(scripted, 400)["message"]
+        error_of(await client.post(f"{SIMS}/{sim}/agents/a/steering", json={"strength": -1}), 400)
+        error_of(await client.post(f"{SIMS}/{sim}/agents/a/steering", json={}), 400)
+        error_of(await client.post(f"{SIMS}/{sim}/agents/a/steering", json={"steering": {"vmask": {}}}), 400)
+
+    with_service(tmp_path, story, plays=False)
+
+
+def test_a_state_of_another_kind_is_refused_with_an_event_and_the_simulation_goes_on(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        sim = (await client.post(f"{SIMS}?start=false", json=SCRIPTED)).json()["id"]
+        for name, value in (("round", "soon"), ("weather", 1)):
+            posted = await client.post(f"{SIMS}/{sim}:inject", json={"state": {name: value}})
+            assert posted.status_code == 202
+        await client.post(f"{SIMS}/{sim}:resume")
+        await reached(client, sim, "ended")
+        events = (await client.get(f"{SIMS}/{sim}/events?kinds=control.refused")).text.splitlines()
+        assert len(events) == 2
+
+    with_service(tmp_path, story)
+
+
+def test_an_interview_is_answered_by_an_event_of_its_id(tmp_path: Path) -> None:
+    talkative = Server(lambda request: "Nobody." if "trust" in str(request.prefix) else "ANSWER: 4")
+
+    async def story() -> None:
+        async with service(tmp_path, {"m": talkative}) as (client, _):
+            sim = (await client.post(f"{SIMS}?start=false", json=ASKING)).json()["id"]
+            asked = await client.post(f"{SIMS}/{sim}/agents/a/interview", json={"question": "Whom do you trust?"})
+            await client.post(f"{SIMS}/{sim}:resume")
+            await reached(client, sim, "ended")
+            lines = (await client.get(f"{SIMS}/{sim}/events?kinds=interview.answered&agent=a")).text.splitlines()
+            (event,) = map(json.loads, lines)
+            assert (event["payload"]["id"], event["payload"]["answer"]) == (asked.json()["id"], "Nobody.")
+
+    asyncio.run(story())
+
+
+def test_a_person_is_asked_and_the_first_answer_counts(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        seat = game({"kind": "human"}, "conditional", rounds=1)
+        sim = (await client.post(SIMS, json=seat)).json()["id"]
+        await reached(client, sim, "waiting")
+        (question,) = (await client.get(f"{SIMS}/{sim}/questions")).json()
+        assert question["agent"] == "a"
+        path = f"{SIMS}/{sim}/questions/{question['id']}:answer"
+        assert (await client.post(path, json={"text": "ANSWER: 9"})).status_code == 200
+        await reached(client, sim, "ended")
+        assert error_of(await client.post(path, json={"text": "ANSWER: 1"}), 409)["code"] == "question_closed"
+        taken = [event.payload["payload"] for event in store.events(sim, kinds=("action.taken",), agent="a")]
+        assert taken == [9]
+
+    with_service(tmp_path, story)
+
+
+def test_a_fork_shares_the_past_and_goes_its_own_way(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        sim = (await client.post(SIMS, json=SCRIPTED)).json()["id"]
+        await reached(client, sim, "ended")
+        generous = {"id": "b", "brain": {"kind": "scripted", "policy": "conditional"}}
+        form, key = {"at": 1, "agents": {"b": generous}}, {"Idempotency-Key": "k"}
+        forks = [(await client.post(f"{SIMS}/{sim}:fork", json=form, headers=key)).json()["id"] for _ in range(2)]
+        assert forks[0] == forks[1]
+        await reached(client, forks[0], "ended")
+        compared = (await client.get(f"{SIMS}/{sim}/compare/{forks[0]}")).json()
+        assert compared["differ_at"] == 2
+        assert len(compared["metrics"]["mean_contribution"][0]) == ROUNDS
+        error_of(await client.post(f"{SIMS}/{sim}:fork", json={"at": 99}), 409)
+        stranger = {"at": 1, "agents": {"eve": {**generous, "id": "eve"}}}
+        error_of(await client.post(f"{SIMS}/{sim}:fork", json=stranger), 404)
+        custom = {"at": 1, "agents": {"b": {"id": "b", "brain": {"kind": "custom", "name": "os:system"}}}}
+        assert error_of(await client.post(f"{SIMS}/{sim}:fork", json=custom), 400)["param"] == "agents.b.brain.name"
+
+    with_service(tmp_path, story)
+
+
+def test_an_experiment_plays_its_grid_and_sums_it_up_over_seeds(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        form = {
+            "simulation": game({"kind": "stub", "policy": "conditional", "wrong": 0.3}, "conditional"),
+            "grid": {"params.punishment": [False, True]},
+            "seeds": [0, 1, 2],
+        }
+        made = await client.post("/v1/experiments", json=form, headers={"Idempotency-Key": "e"})
+        assert made.status_code == 202, made.text
+        again = await client.post("/v1/experiments", json=form, headers={"Idempotency-Key": "e"})
+        assert again.json()["id"] == made.json()["id"]
+        path = f"/v1/experiments/{made.json()['id']}"
+        async with asyncio.timeout(20):
+            while (detail := (await client.get(path)).json())["states"] != {"ended": 6}:
+                await asyncio.sleep(0.01)
+        assert [point["values"] for point in detail["points"]] == [
+            {"params.punishment": False},
+            {"params.punishment": True},
+        ]
+        interval = detail["points"][0]["metrics"]["mean_contribution"]
+        assert interval["n"] == 3
+        assert interval["low"] <= interval["mean"] <= interval["high"]
+        assert [one["id"] for one in (await client.get("/v1/experiments")).json()["data"]] == [detail["id"]]
+        assert len((await client.get(SIMS)).json()["data"]) == 6
+
+    with_service(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"scenario": ["os:system"]},
+        {"models.m.backend": [{"kind": "openai", "url": "http://10.0.0.1/v1", "model": "x"}]},
+        {"agents.1.brain": [{"kind": "custom", "name": "os:system"}]},
+        {"params.rounds": list(range(1, 2000))},
+        {"no.such": [1]},
+    ],
+    ids=["code", "backend", "brain", "too many", "unknown"],
+)
+def test_a_grid_reaches_nothing_that_a_form_may_not(grid: dict[str, Any], tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        error_of(await client.post("/v1/experiments", json={"simulation": ASKING, "grid": grid}), 400)
+        assert (await client.get(SIMS)).json()["data"] == []
+
+    with_service(tmp_path, story, plays=False)
+
+
+def test_every_scenario_has_a_form_and_an_example_that_can_be_posted(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        names = [one["name"] for one in (await client.get("/v1/scenarios")).json()["data"]]
+        assert "public_goods" in names
+        for name in names:
+            detail = (await client.get(f"/v1/scenarios/{name}")).json()
+            assert detail["about"]
+            assert detail["policies"]
+            assert "scenario" in detail["form"]["properties"]
+            if detail["example"] is not None:
+                made = await client.post(f"{SIMS}?start=false", json=detail["example"])
+                assert made.status_code == 202, (name, made.text)
+        error_of(await client.get("/v1/scenarios/chess"), 404)
+
+    with_service(tmp_path, story, plays=False)
+
+
+def test_a_served_simulation_is_the_one_that_is_played_alone(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        sim = (await client.post(SIMS, json=game(llm("other"), llm("m")))).json()["id"]
+        view = await reached(client, sim, "ended")
+        record = store.find(sim)
+        assert record is not None
+        alone = await play(SimulationSpec.model_validate(record.spec), backends=models())
+        assert alone.hash == view["hash"]
+
+    with_service(tmp_path, story)
+
+
+def test_reading_and_writing_take_their_scopes(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with service(tmp_path, None, access={"required": True}) as (client, _):
+            book = KeyBook(tmp_path / "keys.json")
+            key, _ = book.create("reader", ("simulations.read",))
+            client.headers["Authorization"] = f"Bearer {key}"
+            assert (await client.get(SIMS)).status_code == 200
+            assert error_of(await client.post(SIMS, json=SCRIPTED), 403)["code"] == "missing_scope"
+            del client.headers["Authorization"]
+            error_of(await client.get(SIMS), 401)
+
+    asyncio.run(story())
