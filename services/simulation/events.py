@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Annotated, Any, get_args
 
@@ -34,6 +34,7 @@ RETRY_MS = 1000
 """What a reader waits before it comes again."""
 MOST_BYTES = 8 << 20
 """Of events in one answer."""
+_SENT_BYTES = 1 << 15
 _COME_AGAIN = 1013
 KINDS = frozenset(get_args(EventKind))
 
@@ -120,9 +121,9 @@ async def _sse(following: Following, sim: str, after: int, wanted: Wanted) -> As
                 case Standing():
                     yield b"event: end\ndata: %s\n\n" % _end(part)
                 case _:
-                    text = b"".join(b"id: %d\ndata: %s\n\n" % (line.seq, line.json) for line in part)
-                    yield text
-                    left -= len(text)
+                    for text in _gathered(b"id: %d\ndata: %s\n\n" % (line.seq, line.json) for line in part):
+                        yield text
+                        left -= len(text)
                     if left < 0:
                         return
 
@@ -139,11 +140,23 @@ async def _lines(following: Following, sim: str, after: int, wanted: Wanted, *, 
                 case Standing():
                     return
                 case _:
-                    text = b"".join(line.json + b"\n" for line in part)
-                    yield text
-                    left -= len(text)
+                    for text in _gathered(line.json + b"\n" for line in part):
+                        yield text
+                        left -= len(text)
                     if left < 0:
                         return
+
+
+def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Pieces in texts of some length, each of which waits until the one before it is on its way."""
+    text = b""
+    for piece in pieces:
+        text += piece
+        if len(text) >= _SENT_BYTES:
+            yield text
+            text = b""
+    if text:
+        yield text
 
 
 def _end(standing: Standing) -> bytes:
