@@ -9,13 +9,13 @@ from pydantic import Field, model_validator
 from steerline.config.base import NOT_IDENTITY, Spec, misfit
 from steerline.config.simulation_agents import (
     AgentSpec,
+    ArchetypeBrain,
     BrainSpec,
     GeneratedPopulation,
-    HybridBrain,
     ImitationSpec,
     LlmBrain,
     PopulationSpec,
-    ReviewedBrain,
+    model_part,
 )
 from steerline.config.simulation_running import (
     BudgetSpec,
@@ -138,6 +138,18 @@ class SimulationSpec(Spec):
             raise misfit("nothing costs anything", "budgets.max_cost", fix="set the prices of the models")
         return self
 
+    @model_validator(mode="after")
+    def _answers_for_many_are_in_time(self) -> SimulationSpec:
+        place = next((place for place, brain in self._brains() if isinstance(brain, ArchetypeBrain)), None)
+        if place is not None and self.straggler.policy == "late":
+            raise misfit(
+                "a late answer would have to find those who were alike a tick ago",
+                "straggler.policy",
+                place,
+                expected="wait | default, beside a brain `archetype`",
+            )
+        return self
+
     def named(self) -> list[tuple[str, set[str]]]:
         """Where agents are named, and which."""
         named = [("topology", _named(self.topology))]
@@ -159,17 +171,15 @@ class SimulationSpec(Spec):
 
     def _asking(self) -> list[tuple[str, LlmBrain]]:
         """Brains that ask a model, and where they stand."""
+        return [(place, llm) for place, brain in self._brains() if (llm := model_part(brain)) is not None]
+
+    def _brains(self) -> list[tuple[str, BrainSpec]]:
+        """Every brain, and where it stands."""
         brains: list[tuple[str, BrainSpec]] = [(f"agents.{n}.brain", a.brain) for n, a in enumerate(self.agents)]
         if self.population is not None:
             groups = self.population.groups if self.population.kind == "mix" else (self.population,)
             brains += [("population", group.brain) for group in groups]
-        return [(place, llm) for place, brain in brains if (llm := _llm(brain)) is not None]
-
-
-def _llm(brain: BrainSpec) -> LlmBrain | None:
-    if isinstance(brain, HybridBrain | ReviewedBrain):
-        return brain.llm
-    return brain if isinstance(brain, LlmBrain) else None
+        return brains
 
 
 def _named(topology: TopologySpec) -> set[str]:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from steerline.config.base import Spec, misfit
 from steerline.config.inference import SamplingSpec
+from steerline.config.simulation_distributions import Bounds, DistributionSpec, check_bounds
 from steerline.config.steering import SteeringSpec
 
 AGENT_ID = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$"
@@ -114,6 +115,34 @@ class ReviewedBrain(Spec):
     """What is taken when nobody answers."""
 
 
+class ArchetypeBrain(Spec):
+    """A model that answers once for all agents that are alike: those whose prompts are the same, word for word.
+
+    So the calls of a tick grow with the kinds of agents and not with their number (archetypes, after Chopra et al.,
+    "On the limits of agency in agent-based models", arXiv 2409.10568).
+    """
+
+    kind: Literal["archetype"]
+    llm: LlmBrain
+    """The model."""
+    by: tuple[ProfileField, ...] = ("role", "traits", "goals", "skills", "constraints")
+    """Parts of the profile that tell archetypes apart; the others stay out of the prompt."""
+    answers: int = Field(default=1, ge=1, le=1000)
+    """Answers asked for each archetype at each turn. Every member draws one of them, so that many stand for the spread
+    of what the model would say."""
+
+    @model_validator(mode="after")
+    def _answers_differ(self) -> ArchetypeBrain:
+        if self.answers > 1 and self.llm.sampling.temperature == 0:
+            raise misfit(
+                "all answers at temperature 0 are the same",
+                "answers",
+                "llm.sampling.temperature",
+                fix="set `llm.sampling.temperature`, or ask for one answer",
+            )
+        return self
+
+
 class CustomBrain(Spec):
     """A brain of your own."""
 
@@ -125,9 +154,16 @@ class CustomBrain(Spec):
 
 
 BrainSpec = Annotated[
-    ScriptedBrain | StubBrain | LlmBrain | HumanBrain | HybridBrain | ReviewedBrain | CustomBrain,
+    ScriptedBrain | StubBrain | LlmBrain | HumanBrain | HybridBrain | ReviewedBrain | ArchetypeBrain | CustomBrain,
     Field(discriminator="kind"),
 ]
+
+
+def model_part(brain: BrainSpec) -> LlmBrain | None:
+    """The part of a brain that asks a model; none where it asks none."""
+    if isinstance(brain, HybridBrain | ReviewedBrain | ArchetypeBrain):
+        return brain.llm
+    return brain if isinstance(brain, LlmBrain) else None
 
 
 class NoMemory(Spec):
@@ -241,8 +277,23 @@ class GroupSpec(Spec):
     """What they remember."""
     evolution: SelfEvolutionSpec | None = None
     """How they may change themselves."""
+    draws: dict[str, DistributionSpec] = Field(default_factory=dict)
+    """Facts that are drawn for each of them, e.g. `{age: {kind: normal, mean: 40, std: 15, low: 18}}`; they become
+    attributes."""
+    traits: tuple[str, ...] = ()
+    """Drawn facts that are written out as traits (`age: 41`)."""
+    bins: dict[str, Bounds] = Field(default_factory=dict)
+    """Written-out numbers that are told as ranges, e.g. `{age: [18, 65]}` for `age: 18 to 65`."""
     weight: float = Field(default=1.0, gt=0)
     """Share of the population, relative to the other groups."""
+
+    @model_validator(mode="after")
+    def _facts_are_drawn(self) -> GroupSpec:
+        missing = next((name for name in self.traits if name not in self.draws), None)
+        if missing is not None:
+            raise misfit(f"{missing} is not drawn", "traits", "draws", expected=" | ".join(self.draws) or "a draw")
+        check_bounds(self.bins, self.traits)
+        return self
 
 
 class MixedPopulation(Spec):
@@ -271,12 +322,19 @@ class TablePopulation(Spec):
     """Column that holds the role."""
     traits: tuple[str, ...] = ()
     """Columns that are written out as traits (`age: 41`)."""
+    bins: dict[str, Bounds] = Field(default_factory=dict)
+    """Traits that are told as ranges, e.g. `{age: [18, 65]}` for `age: 18 to 65`."""
     attributes: tuple[str, ...] = ()
     """Columns that become attributes."""
     brain: BrainSpec
     """What decides for them."""
     memory: MemorySpec = NoMemory(kind="none")
     """What they remember."""
+
+    @model_validator(mode="after")
+    def _ranges_fit(self) -> TablePopulation:
+        check_bounds(self.bins, self.traits)
+        return self
 
 
 class GeneratedPopulation(Spec):

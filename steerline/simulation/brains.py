@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from steerline.config.simulation_agents import (
+    ArchetypeBrain,
     CustomBrain,
     HumanBrain,
     HybridBrain,
@@ -17,6 +18,7 @@ from steerline.config.simulation_agents import (
 )
 from steerline.errors import SimulationError
 from steerline.simulation.action import ActionSpec, Choice, FreeText, Integer, Number
+from steerline.simulation.archetypes import ask_archetypes
 from steerline.simulation.asking import Asker
 from steerline.simulation.canonical import canonical
 from steerline.simulation.game import Game
@@ -65,6 +67,7 @@ class Brains:
         models: dict[int, tuple[Turn, LlmBrain]] = {}
         people: dict[int, tuple[Turn, HumanBrain]] = {}
         own: dict[int, tuple[Turn, CustomBrain]] = {}
+        alike: dict[int, tuple[Turn, ArchetypeBrain]] = {}
         for place, turn in enumerate(turns):
             brain = turn.agent.brain
             if isinstance(brain, HybridBrain):
@@ -83,8 +86,11 @@ class Brains:
                     decisions[place] = self._stub(turn, brain)
                 case CustomBrain():
                     own[place] = (turn, brain)
+                case ArchetypeBrain():
+                    alike[place] = (turn, brain)
         decisions |= zip(own, await self._ask_own(list(own.values())), strict=True)
         decisions |= zip(models, await self._asker.ask(list(models.values())), strict=True)
+        decisions |= zip(alike, await ask_archetypes(self._game, self._asker, list(alike.values())), strict=True)
         decisions |= await self._reviewed(turns, decisions)
         decisions |= zip(people, await self._humans.answer(list(people.values())), strict=True)
         return [self._fallen_back(turn, decisions[place]) for place, turn in enumerate(turns)]

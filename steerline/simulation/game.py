@@ -8,10 +8,13 @@ from typing import Any
 from steerline.config.render import identity_hash
 from steerline.config.simulation import SimulationSpec
 from steerline.simulation.names import scenario
+from steerline.simulation.observation import Prompt
+from steerline.simulation.prompting import compose
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.scenario import Scenario
 from steerline.simulation.topologies.named import topology_of
 from steerline.simulation.topology import Topology
+from steerline.simulation.turn import Turn
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Game:
             SimulationError: something it names does not exist, or does not take its settings.
         """
         return cls(spec, scenario(spec.scenario, spec.params), topology_of(spec.topology), CounterRng(spec.seed))
+
+    def prompt(self, turn: Turn) -> Prompt:
+        """What a model is asked at a turn: the scenario's prompt, or its rules with a question from outside."""
+        if turn.purpose == "act":
+            return self.scenario.prompt(turn.observation, turn.agent.profile)
+        return compose(self.scenario.rules(), turn.observation, turn.agent.profile)
 
     @property
     def fingerprint(self) -> str:

@@ -18,8 +18,10 @@ from steerline.config.simulation_agents import (
     Profile,
     TablePopulation,
 )
+from steerline.config.simulation_distributions import Bounds
 from steerline.errors import SimulationError
 from steerline.simulation.action import Structured
+from steerline.simulation.distributions import quantile, range_of
 from steerline.simulation.observation import Observation
 from steerline.simulation.parsing import parse
 from steerline.simulation.rng import CounterRng
@@ -73,8 +75,36 @@ def _mixed(spec: MixedPopulation, rng: CounterRng) -> list[AgentSpec]:
     dealt = [group for group, size in zip(spec.groups, shares(spec), strict=True) for _ in range(size)]
     groups = rng.shuffled(dealt, "population")
     return [
-        _member(name, group, group.profile) for name, group in zip(names(spec.prefix, spec.count), groups, strict=True)
+        _member(name, group, _drawn(group, name, rng))
+        for name, group in zip(names(spec.prefix, spec.count), groups, strict=True)
     ]
+
+
+def _drawn(group: GroupSpec, name: str, rng: CounterRng) -> Profile:
+    """The group's profile with an agent's own facts."""
+    if not group.draws:
+        return group.profile
+    facts = {fact: quantile(spec, rng.uniform(f"fact/{fact}", name)) for fact, spec in group.draws.items()}
+    told = tuple(f"{fact}: {_told(facts[fact], group.bins.get(fact), name)}" for fact in group.traits)
+    return group.profile.model_copy(
+        update={"attributes": {**group.profile.attributes, **facts}, "traits": (*group.profile.traits, *told)}
+    )
+
+
+def _told(value: Any, bounds: Bounds | None, where: str) -> str:
+    """A fact in words.
+
+    Raises:
+        SimulationError: it is to be told as a range and is no number.
+    """
+    if bounds is None:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+    try:
+        return range_of(float(value), bounds)
+    except ValueError as error:
+        raise SimulationError(
+            "what is told as a range is no number", where=where, got=value, fix="take it out of `bins`"
+        ) from error
 
 
 def shares(spec: MixedPopulation) -> list[int]:
@@ -122,12 +152,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _profile_of(spec: TablePopulation, row: dict[str, Any], number: int) -> Profile:
+    source = f"{Path(spec.path).name}, row {number + 1}"
     return Profile(
         role=str(row[spec.role]) if spec.role else "",
-        traits=tuple(f"{column}: {row[column]}" for column in spec.traits),
+        traits=tuple(f"{column}: {_told(row[column], spec.bins.get(column), source)}" for column in spec.traits),
         attributes={column: row[column] for column in spec.attributes},
         provenance="data_derived",
-        source_ref=f"{Path(spec.path).name}, row {number + 1}",
+        source_ref=source,
     )
 
 

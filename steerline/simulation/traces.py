@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from steerline.config.simulation_agents import AgentSpec, HybridBrain, LlmBrain, ReviewedBrain
+from steerline.config.simulation_agents import AgentSpec, model_part
 from steerline.simulation.canonical import canonical
 from steerline.simulation.event import Event
 from steerline.simulation.result import Result
@@ -72,8 +72,8 @@ def _trace(
     payload, outcome = event.payload, result.outcome
     call = _call_of(payload, calls)
     prompt = None if call is None else [message["content"] for message in call.request["messages"]]
-    brain = agent.brain.llm if isinstance(agent.brain, HybridBrain | ReviewedBrain) else agent.brain
-    model = brain.model if isinstance(brain, LlmBrain) and call is not None else None
+    llm = model_part(agent.brain)
+    model = llm.model if llm is not None and call is not None else None
     usage: Mapping[str, int] = {} if call is None else call.result["usage"]
     return {
         "sim": result.sim,

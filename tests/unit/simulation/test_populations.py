@@ -128,3 +128,14 @@ def test_names_that_clash_are_refused() -> None:
     mix = {"kind": "mix", "count": 2, "groups": [{"brain": FULL}]}
     with pytest.raises(SimulationError, match="two agents are named agent-0001"):
         run(peopled(mix, agents=[{"id": "agent-0001", "brain": FULL}]))
+
+
+def test_a_tables_numbers_can_be_told_as_ranges(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("age\n41\n17\n")
+    table = {"kind": "table", "path": str(path), "brain": FULL, "traits": ["age"], "bins": {"age": [18, 65]}}
+    assert [profile["traits"] for profile in profiles(run(peopled(table)))] == [["age: 18 to 65"], ["age: below 18"]]
+    path.write_text("age\n41\nold\n")
+    with pytest.raises(SimulationError, match="no number") as caught:
+        run(peopled(table))
+    assert "people.csv, row 2" in str(caught.value)
