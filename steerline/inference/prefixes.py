@@ -1,90 +1,144 @@
-"""What the prompts of a batch begin with together is computed once, and kept for the batches that follow."""
+"""What prompts begin with is computed once, and kept for those that follow: a tree of pages under each steering."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
-
-import torch
-from torch import Tensor
-from transformers import DynamicCache
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from steerline.config.steering import SteeringSpec
-from steerline.evaluation.model_facts import supports_branches
-from steerline.inference.row_steering import RowSteering
+from steerline.inference.pages import PAGE, Pages
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-_LEAST_TOKENS = 32  # a shorter beginning costs more calls than it saves work
-_GOOD_SHARE = 0.75
-_KEPT = 16
-
-Key = tuple[tuple[int, ...], SteeringSpec]
-Layers = list[tuple[Tensor, Tensor]]
+LEAST_TOKENS = 32
+"""A shorter beginning is not worth waiting for, or copying."""
 
 
-class Prompted(Protocol):
-    """A row, as far as its prompt goes."""
+class Beginning(NamedTuple):
+    """What is there of a prompt's beginning."""
 
-    prompt: list[int]
-    steering: SteeringSpec
-    cached_tokens: int
+    pages: tuple[int, ...]
+    """Whole ones, to be shared."""
+    part: int | None = None
+    """A page whose first tokens belong to it too, to be copied."""
+    num_tokens: int = 0
+
+
+@dataclass(eq=False)
+class _Node:
+    """A page, after those of its parents; tokens may fill it in part."""
+
+    page: int
+    tokens: tuple[int, ...]
+    parent: _Node | None
+    children: dict[tuple[int, ...], _Node] = field(default_factory=dict)
 
 
 class Prefixes:
-    """Keys and values [1, H, P, D] of every layer for common beginnings of P tokens, under each steering.
+    """Beginnings of prompts that were computed, as pages.
 
-    They are those of a pass over the whole prompt, up to rounding.
+    Keys and values depend on the steering and on all tokens before, so that a page is found by both. They are those of
+    a pass over the whole prompt, up to rounding. When the pool needs room, what was unused for longest goes first.
     """
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[Key, Layers] = OrderedDict()
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._roots: dict[SteeringSpec, _Node] = {}
+        # A node comes before its parent: what is used is moved to the end, the deepest first.
+        self._by_age: OrderedDict[_Node, None] = OrderedDict()
 
-    def begin(
-        self, model: PreTrainedModel, steering: RowSteering, rows: Sequence[Prompted]
-    ) -> tuple[DynamicCache, int]:
-        """A cache that holds the beginning of all rows, and its length P; P is 0 where too little is shared."""
-        length = self._length([row.prompt for row in rows])
-        if length == 0 or not supports_branches(model, max(len(row.prompt) for row in rows)):
-            return DynamicCache(config=model.config), 0
-        keys: list[Key] = [(tuple(row.prompt[:length]), row.steering) for row in rows]
-        for number, (key, row) in enumerate(zip(keys, rows, strict=True)):
-            row.cached_tokens = length if key in self._kept else 0
-            if key not in self._kept:
-                self._kept[key] = _compute(model, steering, key[0], number)
-            self._kept.move_to_end(key)
-        layers = [
-            (torch.cat([keys for keys, _ in rows_of]), torch.cat([values for _, values in rows_of]))
-            for rows_of in zip(*(self._kept[key] for key in keys), strict=True)
-        ]
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        return DynamicCache(layers, config=model.config), length
+    def find(self, prompt: Sequence[int], steering: SteeringSpec) -> Beginning:
+        """The longest kept beginning of a prompt, short of its last token: something must be left to compute."""
+        node = self._roots.get(steering)
+        path: list[_Node] = []
+        most = len(prompt) - 1
+        while node is not None and (len(path) + 1) * PAGE <= most:
+            node = node.children.get(tuple(prompt[len(path) * PAGE : (len(path) + 1) * PAGE]))
+            if node is not None:
+                path.append(node)
+        last = path[-1] if path else self._roots.get(steering)
+        rest = prompt[len(path) * PAGE : most]
+        part, length = _closest(last, rest) if last is not None else (None, 0)
+        num_tokens = len(path) * PAGE + length
+        if num_tokens < LEAST_TOKENS:
+            return Beginning(())
+        self._touch(part or last)
+        return Beginning(tuple(node.page for node in path), None if part is None else part.page, num_tokens)
 
-    def _length(self, prompts: Sequence[list[int]]) -> int:
-        """How much of a beginning to use: one that is kept, unless the prompts share a good deal more."""
-        shared = common_length(prompts)
-        fitting = [len(prefix) for prefix, _ in self._kept if list(prefix) == prompts[0][: min(len(prefix), shared)]]
-        kept = max(fitting, default=0)
-        if kept and (len(prompts) == 1 or kept >= _GOOD_SHARE * shared):
-            return kept
-        # What one prompt shares with those to come is not known.
-        return shared if len(prompts) > 1 and shared >= _LEAST_TOKENS else 0
+    def keep(self, tokens: Sequence[int], pages: Sequence[int], steering: SteeringSpec) -> None:
+        """Keeps the pages that hold these tokens. Their row may write on behind them."""
+        node = self._roots.setdefault(steering, _Node(-1, (), None))
+        for place, page in enumerate(pages[: -(-len(tokens) // PAGE)]):
+            chunk = tuple(tokens[place * PAGE : (place + 1) * PAGE])
+            node = _holder(node, chunk) or self._extended(node, chunk, page) or self._added(node, chunk, page)
+        self._touch(node)
+
+    def evict(self) -> bool:
+        """Gives up the page that was unused for longest and that no row holds; false when there is none."""
+        for node in self._by_age:
+            if self._pages.uses(node.page) == 1 and not node.children:
+                self._drop(node)
+                return True
+        return False
+
+    def num_evictable(self) -> int:
+        """How many pages `evict` could give up, one after another."""
+        return sum(self._pages.uses(node.page) == 1 for node in self._by_age)
+
+    def _extended(self, parent: _Node, chunk: tuple[int, ...], page: int) -> _Node | None:
+        """The node of the same page, which has got more tokens since; or of a shorter copy, which is given up."""
+        for key, node in parent.children.items():
+            if len(key) < len(chunk) and chunk[: len(key)] == key:
+                del parent.children[key]
+                parent.children[chunk] = node
+                node.tokens = chunk
+                if node.page != page:
+                    self._pages.hold(page)
+                    self._pages.release(node.page)
+                    node.page = page
+                return node
+        return None
+
+    def _added(self, parent: _Node, chunk: tuple[int, ...], page: int) -> _Node:
+        node = parent.children[chunk] = _Node(page, chunk, parent)
+        self._pages.hold(page)
+        self._by_age[node] = None
+        return node
+
+    def _drop(self, node: _Node) -> None:
+        del self._by_age[node]
+        assert node.parent is not None, "roots have no page"
+        del node.parent.children[node.tokens]
+        self._pages.release(node.page)
+        if node.parent.parent is None and not node.parent.children:
+            self._roots = {steering: root for steering, root in self._roots.items() if root is not node.parent}
+
+    def _touch(self, node: _Node | None) -> None:
+        while node is not None and node.parent is not None:
+            self._by_age.move_to_end(node)
+            node = node.parent
 
 
-def _compute(model: PreTrainedModel, steering: RowSteering, prefix: Sequence[int], number: int) -> Layers:
-    """By itself, as the row of this number: then what else is in the batch cannot even change the rounding."""
-    cache = DynamicCache(config=model.config)
-    with steering.forward(torch.tensor([number])):
-        ids = torch.tensor([prefix], device=model.device)
-        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return [(layer.keys, layer.values) for layer in cache.layers]
+def _holder(parent: _Node, chunk: tuple[int, ...]) -> _Node | None:
+    """The child that holds these tokens, and perhaps more."""
+    if chunk in parent.children or len(chunk) == PAGE:
+        return parent.children.get(chunk)
+    return next((node for tokens, node in parent.children.items() if tokens[: len(chunk)] == chunk), None)
 
 
-def common_length(prompts: Sequence[list[int]]) -> int:
-    """Tokens that all prompts begin with, short of the last of the shortest: something must be left to read."""
-    first, last = min(prompts), max(prompts)  # in lexical order, so that no two differ earlier
-    limit = min(map(len, prompts)) - 1
-    return next((place for place in range(limit) if first[place] != last[place]), limit)
+def _closest(node: _Node, rest: Sequence[int]) -> tuple[_Node | None, int]:
+    """The child that begins most like `rest`, and how many tokens they share."""
+    best, most = None, 0
+    for child in node.children.values():
+        length = common_length(child.tokens, rest)
+        if length > most:
+            best, most = child, length
+    return best, most
+
+
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """Tokens that both begin with."""
+    limit = min(len(first), len(second))
+    if list(first[:limit]) == list(second[:limit]):
+        return limit
+    return next(place for place in range(limit) if first[place] != second[place])

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import TracebackType
-from typing import Self
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from steerline.config.layer_selection import StrengthSchedule
 from steerline.config.steering import SteeringSpec
-from steerline.errors import SteeringError
+from steerline.errors import SteeringError, SteerlineError
 from steerline.models.anatomy import Anatomy
 from steerline.steering.attach import Attachment, attach
 
+RowStrengths = list[tuple[Attachment, Tensor | None, Tensor | None]]
+"""An attachment, and for each token [N] the strengths of its boost and of its residual scales."""
+
 
 class RowSteering:
-    """Attachments for the rows of a batch, inside a `with` block.
+    """Attachments for the rows of a batch, which come and go with them.
 
     Rows that differ in strengths alone share an attachment. Where rows differ in more, each kind has an attachment of
     its own, in which the other rows have strength 0 and keep their bits. A request's mechanisms act, whatever their
@@ -27,38 +29,52 @@ class RowSteering:
     Args:
         model: the model.
         anatomy: its sites.
-        specs: of the rows, as `acting_part` leaves them; an empty one is the plain model.
-
-    Raises:
-        SteeringError: a spec cannot act on this model.
     """
 
-    def __init__(self, model: nn.Module, anatomy: Anatomy, specs: Sequence[SteeringSpec]) -> None:
+    def __init__(self, model: nn.Module, anatomy: Anatomy) -> None:
+        self._model = model
+        self._anatomy = anatomy
+        self._attached: dict[SteeringSpec, Attachment] = {}
+
+    def check(self, spec: SteeringSpec) -> None:
+        """Whether a spec, as `acting_part` leaves it, can act.
+
+        Raises:
+            SteeringError: it cannot act on this model.
+        """
+        kind = _without_strengths(spec)
+        if kind not in self._attached:
+            attach(self._model, kind, anatomy=self._anatomy).detach()
+
+    def hold(self, specs: Collection[SteeringSpec]) -> None:
+        """Attaches what these specs need and is not there yet, and takes out what none of them needs."""
         kinds = dict.fromkeys(_without_strengths(spec) for spec in specs)
         kinds.pop(SteeringSpec(), None)
-        self._parts: list[tuple[Attachment, Tensor | None, Tensor | None]] = []
-        with ExitStack() as undo:
-            for kind in kinds:
-                rows = [spec if _without_strengths(spec) == kind else SteeringSpec() for spec in specs]
-                attachment = undo.enter_context(attach(model, kind, anatomy=anatomy))
-                self._parts.append((attachment, _boosts(kind, rows), _scales(kind, rows)))
-            self._undo = undo.pop_all()
+        for kind in [kind for kind in self._attached if kind not in kinds]:
+            self._attached.pop(kind).detach()
+        for kind in kinds:
+            if kind not in self._attached:
+                self._attached[kind] = attach(self._model, kind, anatomy=self._anatomy)
 
-    def __enter__(self) -> Self:
-        return self
+    def strengths(self, specs: Sequence[SteeringSpec], lengths: Sequence[int]) -> RowStrengths:
+        """How strongly each kind acts on the tokens of a pass: so many in a row of each spec."""
+        counts = torch.tensor(lengths)
+        found: RowStrengths = []
+        for kind, attachment in self._attached.items():
+            rows = [spec if _without_strengths(spec) == kind else SteeringSpec() for spec in specs]
+            both = (_boosts(kind, rows), _scales(kind, rows))
+            boost, scale = (None if one is None else one.repeat_interleave(counts) for one in both)
+            found.append((attachment, boost, scale))
+        return found
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._undo.close()
 
-    @contextmanager
-    def forward(self, rows: Tensor) -> Iterator[None]:
-        """Around a forward pass whose batch holds these of the rows, by number [B]."""
-        with ExitStack() as stack:
-            for attachment, boosts, scales in self._parts:
-                boost = None if boosts is None else boosts[rows]
-                scale = None if scales is None else scales[rows]
-                stack.enter_context(attachment.row_strengths(boost, scale))
-            yield
+@contextmanager
+def acting(strengths: RowStrengths) -> Iterator[None]:
+    """Around a forward pass over [N, 1] tokens that `RowSteering.strengths` was asked about."""
+    with ExitStack() as stack:
+        for attachment, boost, scale in strengths:
+            stack.enter_context(attachment.row_strengths(boost, scale))
+        yield
 
 
 def acting_part(spec: SteeringSpec | None) -> SteeringSpec:
@@ -82,6 +98,13 @@ def acting_part(spec: SteeringSpec | None) -> SteeringSpec:
     )
 
 
+def said(error: SteerlineError) -> str:
+    """An error as one sentence, for whoever asked."""
+    what = error.what if error.got is None else f"{error.what}: {error.got}"
+    return what if error.fix is None else f"{what} ({error.fix})"
+
+
+@lru_cache(maxsize=1024)
 def _without_strengths(spec: SteeringSpec) -> SteeringSpec:
     boost, scale = spec.boost, spec.residual_scale
     return SteeringSpec(

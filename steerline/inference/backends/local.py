@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import torch
 
 from steerline.config.inference import LocalBackendSpec
-from steerline.config.steering import SteeringSpec
 from steerline.errors import InferenceError, SteeringError
 from steerline.evaluation.model_facts import BRANCHING_FAMILIES, context_length
-from steerline.inference.decoding import Decoder, Row
-from steerline.inference.prefixes import Prefixes
+from steerline.inference.constraint import Schemas
+from steerline.inference.engine import Engine
 from steerline.inference.prompts import PromptEncoder
-from steerline.inference.request import BackendLimits, Failure, GenRequest, GenResult, Usage
-from steerline.inference.row_steering import RowSteering, acting_part
+from steerline.inference.request import BackendLimits, Delta, Failure, GenRequest, GenResult
+from steerline.inference.row import Row
+from steerline.inference.row_steering import acting_part, said
+from steerline.inference.schedule import EngineLimits
+from steerline.inference.text import Text
 from steerline.models.anatomy import anatomy, transformers_model
 from steerline.models.load import LoadedModel, load_model
 
+_CALLS = 4  # at once, so that rows of the next ones join as rows of the first end
+Piece = Delta | BaseException
+Report = Callable[[Piece], None]
+
 
 class LocalBackend:
-    """Answers in a thread of its own, one batch at a time, so that the event loop stays free.
+    """Answers by an engine in a thread of its own: the rows of all calls and streams share its running batch.
 
     An unsteered row has the logits of the plain model in the same batch, bit for bit; what its neighbours are changes
-    them by rounding at most. A response schema is not enforced.
+    them by rounding at most.
 
     Args:
         loaded: a causal language model, on its device.
@@ -49,14 +53,16 @@ class LocalBackend:
                 expected=f"a causal language model of the families {', '.join(sorted(BRANCHING_FAMILIES))}",
                 fix="serve it elsewhere and name the server with `kind: openai`",
             )
-        sites = anatomy(loaded.model)
-        self._limits = BackendLimits(spec.max_batch, spec.max_batch_tokens)
+        ends = _ends(loaded)
+        self._limits = BackendLimits(spec.max_batch, spec.max_batch_tokens, in_flight=_CALLS)
         self._context = context_length(model)
+        self._tokenizer = loaded.tokenizer
         self._encoder = PromptEncoder(loaded.tokenizer)
-        self._steering = partial(RowSteering, model, sites)
-        self._checked: set[SteeringSpec] = set()
-        self._decoder = Decoder(model, loaded.tokenizer, self._steering, _ends(loaded), Prefixes())
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="steerline-local-model")
+        self._schemas = Schemas(loaded.tokenizer, ends)
+        limits = EngineLimits(spec.max_batch, spec.max_batch_tokens, spec.max_waiting)
+        self._engine = Engine(loaded, anatomy(loaded.model), ends, limits)
+        # Prompts are encoded beside the engine, which goes on meanwhile.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="steerline-prompts")
 
     @classmethod
     def open(cls, spec: LocalBackendSpec) -> LocalBackend:
@@ -87,43 +93,63 @@ class LocalBackend:
 
     async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
         """One answer for each request. A prompt too long, or a steering that does not fit the model, is a failure."""
-        cancelled = threading.Event()
-        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Delta]] = [asyncio.get_running_loop().create_future() for _ in requests]
+        rows = await self._rows(requests, [partial(_settle, answer) for answer in answers])
+        self._engine.submit(rows)
         try:
-            return await loop.run_in_executor(self._thread, self._generate, requests, cancelled)
+            return [_result(piece) for piece in await asyncio.gather(*answers)]
         finally:
-            # The thread of a batch that nobody waits for any more ends after the token that it is at.
-            cancelled.set()
+            self._engine.cancel(rows)
+
+    async def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
+        """The pieces of one answer. Closing the generator frees its place after the token that it is at."""
+        pieces: asyncio.Queue[Piece] = asyncio.Queue()
+        rows = await self._rows([request], [pieces.put_nowait], streams=True)
+        self._engine.submit(rows)
+        try:
+            while True:
+                piece = await pieces.get()
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+                if piece.result is not None:
+                    return
+        finally:
+            self._engine.cancel(rows)
 
     async def close(self) -> None:
-        """Ends the thread."""
+        """Ends the threads."""
         self._thread.shutdown(wait=False)
+        self._engine.close()
 
-    def _generate(self, requests: Sequence[GenRequest], cancelled: threading.Event) -> list[GenResult]:
-        results: dict[int, GenResult] = {}
-        rows: dict[int, Row] = {}
-        for index, request in enumerate(requests):
-            row = self._row(request)
+    async def _rows(
+        self, requests: Sequence[GenRequest], reports: Sequence[Report], streams: bool = False
+    ) -> list[Row]:
+        """The rows of requests; those that cannot be answered are told so and left out."""
+        loop = asyncio.get_running_loop()
+
+        def encode() -> list[Row | Failure]:
+            return [self._row(*asked, loop, streams) for asked in zip(requests, reports, strict=True)]
+
+        made = await loop.run_in_executor(self._thread, encode)
+        for row, report in zip(made, reports, strict=True):
             if isinstance(row, Failure):
-                results[index] = GenResult.failed(row)
-            else:
-                rows[index] = row
-        for batch in self._batches(rows):
-            started = time.monotonic()
-            self._decoder.decode([rows[index] for index in batch], cancelled.is_set)
-            seconds = time.monotonic() - started
-            results |= {index: _result(rows[index], seconds) for index in batch}
-        return [results[index] for index in range(len(requests))]
+                report(Delta("", (), GenResult.failed(row)))
+        return [row for row in made if isinstance(row, Row)]
 
-    def _row(self, request: GenRequest) -> Row | Failure:
+    def _row(
+        self, request: GenRequest, report: Report, loop: asyncio.AbstractEventLoop, streams: bool
+    ) -> Row | Failure:
+        def to_loop(piece: Piece) -> None:
+            loop.call_soon_threadsafe(report, piece)
+
         try:
             prompt = self._encoder.encode(request)
             steering = acting_part(request.steering)
-            if steering not in self._checked:
-                with self._steering([steering]):
-                    self._checked.add(steering)
+            schema = request.response_schema
+            constraint = None if schema is None else self._schemas.constraint(schema)
         except (InferenceError, SteeringError) as error:
-            return Failure("refused", error.what if error.got is None else f"{error.what}: {error.got}")
+            return Failure("refused", said(error))
         if not prompt:
             return Failure("refused", "the prompt is empty, and the tokenizer has no beginning-of-text token")
         room = request.sampling.max_tokens if self._context is None else self._context - len(prompt)
@@ -133,29 +159,28 @@ class LocalBackend:
             prompt,
             request.sampling,
             min(room, request.sampling.max_tokens),
+            Text(self._tokenizer, request.sampling.stop),
+            to_loop,
             request.seed,
-            acting_part(request.steering),
+            steering,
+            request.top_logprobs,
+            constraint,
+            streams,
         )
 
-    def _batches(self, rows: Mapping[int, Row]) -> Iterator[list[int]]:
-        """Neighbours together, as the client sorted them, within `max_batch_tokens` at their final length."""
-        batch: list[int] = []
-        width = 0
-        for index, row in rows.items():
-            length = len(row.prompt) + row.max_tokens
-            if batch and (len(batch) + 1) * max(width, length) > self._limits.max_batch_tokens:
-                yield batch
-                batch, width = [], 0
-            batch.append(index)
-            width = max(width, length)
-        if batch:
-            yield batch
+
+def _result(last: Delta) -> GenResult:
+    assert last.result is not None, "a row that does not stream has one piece, the last"
+    return last.result
 
 
-def _result(row: Row, seconds: float) -> GenResult:
-    usage = Usage(len(row.prompt), len(row.new), row.cached_tokens)
-    # A row without an end is of a batch that nobody waits for any more.
-    return GenResult(row.text, row.finish or "length", usage, seconds)
+def _settle(answer: asyncio.Future[Delta], piece: Piece) -> None:
+    if answer.done():
+        return  # its caller is gone
+    if isinstance(piece, BaseException):
+        answer.set_exception(piece)
+    else:
+        answer.set_result(piece)
 
 
 def _ends(loaded: LoadedModel) -> frozenset[int]:

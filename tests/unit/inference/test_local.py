@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,10 +74,12 @@ def logits_of_plain_rows(model: PreTrainedModel, requests: list[GenRequest]) -> 
 def test_an_unsteered_row_has_the_bits_of_the_plain_model_beside_any_neighbours(beginning: str) -> None:
     model = tiny_model("llama")
     plain = [complete(f"{beginning}{prompt}", call="plain") for prompt in PROMPTS]
-    among_plain = logits_of_plain_rows(model, [*plain, *(complete(r.prompt) for r in plain)])
+    # Each begins in its own way: what they shared they would share under one steering alone, in other passes.
+    neighbours = [complete(f"{n}{beginning}{prompt}") for n, prompt in enumerate(PROMPTS)]
+    among_plain = logits_of_plain_rows(model, [*plain, *neighbours])
     # The same rows, now with steered neighbours in place of plain ones.
     among_steered = logits_of_plain_rows(
-        model, [*plain, *(complete(r.prompt, steering=STEERINGS[2 + n]) for n, r in enumerate(plain))]
+        model, [*plain, *(replace(near, steering=STEERINGS[2 + n]) for n, near in enumerate(neighbours))]
     )
     assert len(among_plain) > 4
     assert all(torch.equal(a, b) for a, b in zip(among_plain, among_steered, strict=False))
@@ -134,10 +137,11 @@ def test_usage_counts_tokens_and_what_another_row_or_batch_had_paid_for() -> Non
     shared = len(TOKENIZER(SHARED)["input_ids"])
     first, second = generate(local, requests), generate(local, requests)
     assert [r.usage.prompt_tokens for r in first] == [len(TOKENIZER(r.prompt)["input_ids"]) for r in requests]
-    assert [r.usage.cached_tokens for r in first] == [0, shared, shared, shared]
-    assert [r.usage.cached_tokens for r in second] == [shared] * 4
+    assert [r.usage.cached_tokens for r in first] == [0, shared, shared + 1, shared]  # two of them go on with an `a`
+    assert [r.usage.cached_tokens for r in second] == [r.usage.prompt_tokens - 1 for r in first]
     assert [r.text for r in first] == [r.text for r in second]
-    assert generate(local, requests[:1])[0].usage.cached_tokens == shared
+    assert generate(local, [complete(f"{SHARED}And?")])[0].usage.cached_tokens == shared
+    assert generate(local, [complete(f"{SHARED}And?", steering=boosted(1.0))])[0].usage.cached_tokens == 0
 
 
 def test_the_event_loop_runs_while_the_model_does() -> None:
@@ -148,7 +152,7 @@ def test_the_event_loop_runs_while_the_model_does() -> None:
         reached.set()
         assert go.wait(30)
 
-    handle = model.register_forward_pre_hook(wait)
+    handle = model.base_model.register_forward_pre_hook(wait)
 
     async def main() -> str:
         task = asyncio.create_task(backend(model=model).generate([complete("a")]))
@@ -172,7 +176,7 @@ def test_a_cancelled_batch_ends_after_the_token_that_it_is_at() -> None:
         reached.set()
         assert go.wait(30)
 
-    model.register_forward_pre_hook(wait)
+    model.base_model.register_forward_pre_hook(wait)
 
     async def main() -> None:
         local = backend(model=model)

@@ -29,15 +29,42 @@ def num_hooks() -> int:
     ],
 )
 def test_rows_that_differ_in_strengths_alone_share_hooks(specs: list[SteeringSpec], kinds: int) -> None:
-    with RowSteering(MODEL, SITES, [acting_part(spec) for spec in specs]):
-        assert num_hooks() == kinds * len(SITES.ffn_keys)
+    steering = RowSteering(MODEL, SITES)
+    steering.hold([acting_part(spec) for spec in specs])
+    assert num_hooks() == kinds * len(SITES.ffn_keys)
+    steering.hold([])
+    assert num_hooks() == 0
+
+
+def test_hooks_stay_while_a_row_needs_them() -> None:
+    steering = RowSteering(MODEL, SITES)
+    steering.hold([boosted(1.0), scaled(1.0)])
+    before = {key for module in MODEL.modules() for key in module._forward_pre_hooks}
+    steering.hold([boosted(0.3), boosted(1.0, select="magnitude")])
+    after = {key for module in MODEL.modules() for key in module._forward_pre_hooks}
+    assert before < after
+    steering.hold([])
     assert num_hooks() == 0
 
 
 def test_a_spec_that_does_not_fit_leaves_no_hook() -> None:
     with pytest.raises(SteeringError):
-        RowSteering(MODEL, SITES, [boosted(1.0), boosted(1.0, layers=(9,))])
+        RowSteering(MODEL, SITES).check(boosted(1.0, layers=(9,)))
     assert num_hooks() == 0
+
+
+def test_strengths_are_those_of_each_token() -> None:
+    steering = RowSteering(MODEL, SITES)
+    specs = [boosted(0.5), SteeringSpec(), scaled(0.25), boosted(1.0)]
+    steering.hold(specs)
+    (_, boost, no_scale), (_, no_boost, scale) = steering.strengths(specs, [1, 2, 3, 1])
+    assert no_scale is None
+    assert no_boost is None
+    assert boost is not None
+    assert scale is not None
+    assert boost.tolist() == [0.5, 0, 0, 0, 0, 0, 1]
+    assert scale.tolist() == [0, 0, 0, 0.25, 0.25, 0.25, 0]
+    steering.hold([])
 
 
 def test_terms_of_the_training_loss_do_nothing_and_a_gate_is_refused() -> None:

@@ -1,0 +1,82 @@
+"""Where the keys and values of all rows are: pages of a few tokens, which rows that begin alike share."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+PAGE = 32  # tokens
+
+
+class Pages:
+    """A pool of pages, each counted by those who hold it.
+
+    A row's tokens are in the order of its pages, the last of which may be filled in part. Nothing is ever moved, so
+    rows come and go without a copy. The pool's memory is touched only as pages are first used.
+
+    Args:
+        num_layers: of the model.
+        num_tokens: that the pool is for; it holds at least one page.
+    """
+
+    def __init__(self, num_layers: int, num_tokens: int) -> None:
+        self._num_layers = num_layers
+        self._uses = [0] * num_pages(max(1, num_tokens))
+        self._free = list(range(len(self._uses)))[::-1]
+        self._store: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self._uses)
+
+    @property
+    def num_free(self) -> int:
+        """Pages that nobody holds."""
+        return len(self._free)
+
+    def take(self) -> int:
+        """A free page, held once. There must be one."""
+        page = self._free.pop()
+        self._uses[page] = 1
+        return page
+
+    def hold(self, page: int) -> None:
+        """One more holds this page."""
+        self._uses[page] += 1
+
+    def release(self, page: int) -> None:
+        """One fewer holds it; when none does it is free."""
+        self._uses[page] -= 1
+        if self._uses[page] == 0:
+            self._free.append(page)
+
+    def uses(self, page: int) -> int:
+        """How many hold this page."""
+        return self._uses[page]
+
+    def copy(self, source: int, target: int, num_tokens: int) -> None:
+        """Copies the first tokens of a page in all layers."""
+        assert self._store is not None, "a page with tokens was written"
+        self._store[:, :, target, :, :num_tokens] = self._store[:, :, source, :, :num_tokens]
+
+    def grow(self, num_more: int) -> None:
+        """Adds pages to the pool, which copies it."""
+        first = len(self._uses)
+        self._uses += [0] * num_more
+        self._free += range(first, len(self._uses))
+        if self._store is not None:
+            L, two, P, H, T, D = self._store.shape
+            wider = self._store.new_zeros(L, two, P + num_more, H, T, D)
+            wider[:, :, :P] = self._store
+            self._store = wider
+
+    def layer(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [P, H, PAGE, D] of a layer, for H heads of width D as `like` [N, H, 1, D] has them."""
+        if self._store is None:
+            _, H, _, D = like.shape
+            # Zeros, since what is masked is still multiplied, if only by 0.
+            self._store = like.new_zeros(self._num_layers, 2, len(self._uses), H, PAGE, D)
+        return self._store[layer, 0], self._store[layer, 1]
+
+
+def num_pages(num_tokens: int) -> int:
+    """How many pages so many tokens take."""
+    return -(-num_tokens // PAGE)
