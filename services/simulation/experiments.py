@@ -23,8 +23,7 @@ from services.simulation.forms import (
 )
 from services.simulation.listing import Cursor, Reader, Writer, checked, make
 from steerline.errors import ConfigError, SimulationError
-from steerline.serving.experiments import Member, members, summary
-from steerline.serving.recording import EXPERIMENT
+from steerline.serving.experiments import EXPERIMENT, Member, members, summary
 from steerline.simulation.store.base import Hosted
 
 Experiment = Annotated[str, PathParam(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$")]

@@ -26,8 +26,7 @@ from services.simulation.forms import (
 )
 from services.simulation.listing import Reader
 from steerline.config.simulation_agents import AGENT_ID
-from steerline.serving.recording import replayed
-from steerline.serving.worlds import readable, world_at
+from steerline.serving.worlds import readable, replayed, world_at
 from steerline.simulation.bundle import write_bundle
 from steerline.simulation.canonical import canonical
 from steerline.simulation.store.base import Hosted

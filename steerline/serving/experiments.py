@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import isfinite, prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from steerline.config.load import changed
 from steerline.config.simulation import SimulationSpec
 from steerline.errors import ConfigError, Problem
-from steerline.evaluation.statistics import Interval, bootstrap_interval, t_interval
 
+if TYPE_CHECKING:
+    from steerline.evaluation.statistics import Interval
+
+EXPERIMENT = "experiment"
+"""Operation that says which experiment a simulation belongs to."""
 MOST_SIMULATIONS = 1024
 _FEW = 20
 """Seeds below which an interval is Student's: a bootstrap of a few values is too narrow."""
@@ -62,6 +66,8 @@ def members(spec: SimulationSpec, grid: Mapping[str, Sequence[Any]], seeds: Sequ
 
 def over_seeds(values: Sequence[float]) -> tuple[Interval, bool]:
     """The mean of one number over independent runs [N >= 1] with its 95 % interval, and whether there is one."""
+    from steerline.evaluation.statistics import Interval, bootstrap_interval, t_interval
+
     if len(values) == 1:
         return Interval(values[0], values[0], values[0]), False
     if len(values) < _FEW:

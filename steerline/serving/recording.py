@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 from steerline.config.inference import BackendSpec, LocalBackendSpec, OpenAIBackendSpec, ServedBackendSpec
 from steerline.config.render import resolved
-from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_running import ModelRef
 from steerline.config.tracking import TrackingSpec
-from steerline.errors import SimulationError, TrackingError
+from steerline.errors import TrackingError
 from steerline.experiments.played import keep
 from steerline.experiments.record import record as record_played
 from steerline.models.sources import describe
+from steerline.serving.experiments import EXPERIMENT
+from steerline.serving.worlds import replayed
 from steerline.simulation.cells import Cell
-from steerline.simulation.engine import result_of
-from steerline.simulation.game import Game
-from steerline.simulation.restoring import restore
-from steerline.simulation.result import Result, Status
+from steerline.simulation.result import Result
 from steerline.simulation.store.base import Store
 from steerline.tracking.recorder import Recorder
 from steerline.tracking.references import RunRef, run_url
 from steerline.tracking.runs import finish, start_run
 
 KIND = "simulation"
-EXPERIMENT = "experiment"
-"""Operation that says which experiment a simulation belongs to."""
 _STATUS = {"ended": "FINISHED", "stopped": "KILLED"}
 
 
@@ -100,25 +95,3 @@ class MlflowRecording:
         if isinstance(backend, OpenAIBackendSpec):
             return f"{backend.model} at {backend.url}"
         return backend.name if isinstance(backend, ServedBackendSpec) else str(backend.kind)
-
-
-def replayed(store: Store, sim: str, until: int | None = None) -> Result:
-    """A simulation as it stands in its store, rebuilt without asking anybody.
-
-    Args:
-        store: holds it.
-        sim: its name.
-        until: ticks to rebuild; none takes all.
-
-    Raises:
-        SimulationError: there is none of that name, or nothing has happened in it yet.
-        CorruptLogError: its log is not whole.
-    """
-    found = store.find(sim)
-    if found is None:
-        raise SimulationError(f"the store holds no simulation called {sim}")
-    game = Game.of(SimulationSpec.model_validate(found.spec))
-    world = asyncio.run(restore(game, store, sim, until=until))
-    if world is None:
-        raise SimulationError(f"nothing has happened in {sim} yet")
-    return result_of(game, store, sim, world, cast(Status, found.status), found.reason)

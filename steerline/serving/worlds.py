@@ -7,14 +7,17 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from steerline.config.simulation import SimulationSpec
+from steerline.errors import SimulationError
+from steerline.simulation.engine import result_of
 from steerline.simulation.game import Game
 from steerline.simulation.genesis import world_of
 from steerline.simulation.restoring import restore
+from steerline.simulation.result import Result, Status
 from steerline.simulation.store.base import SimulationRecord, Store
 from steerline.simulation.world import World
 
@@ -59,6 +62,28 @@ def _rebuilt(store: Store, record: SimulationRecord, tick: int | None) -> World 
     if record.seq == 0:
         return None if game.spec.population is not None else world_of(game, game.spec.agents, 0)
     return asyncio.run(restore(game, store, record.sim, until=tick))
+
+
+def replayed(store: Store, sim: str, until: int | None = None) -> Result:
+    """A simulation as it stands in its store, rebuilt without asking anybody.
+
+    Args:
+        store: holds it.
+        sim: its name.
+        until: ticks to rebuild; none takes all.
+
+    Raises:
+        SimulationError: there is none of that name, or nothing has happened in it yet.
+        CorruptLogError: its log is not whole.
+    """
+    found = store.find(sim)
+    if found is None:
+        raise SimulationError(f"the store holds no simulation called {sim}")
+    game = Game.of(SimulationSpec.model_validate(found.spec))
+    world = asyncio.run(restore(game, store, sim, until=until))
+    if world is None:
+        raise SimulationError(f"nothing has happened in {sim} yet")
+    return result_of(game, store, sim, world, cast(Status, found.status), found.reason)
 
 
 def readable(value: Any) -> Any:
