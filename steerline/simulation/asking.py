@@ -17,7 +17,6 @@ from steerline.simulation.canonical import digest
 from steerline.simulation.game import Game
 from steerline.simulation.interruption import Interruption
 from steerline.simulation.journal import Journal, Place
-from steerline.simulation.prompting import compose
 from steerline.simulation.turn import Decision, Turn
 
 _SEEDS = 2**31 - 1
@@ -193,11 +192,7 @@ class Asker:
         return True
 
     def _messages(self, turn: Turn) -> tuple[ChatMessage, ...]:
-        scenario, profile = self._game.scenario, turn.agent.profile
-        if turn.purpose == "act":
-            prompt = scenario.prompt(turn.observation, profile)
-        else:
-            prompt = compose(scenario.rules(), turn.observation, profile)
+        prompt = self._game.prompt(turn)
         return (ChatMessage("system", prompt.system), ChatMessage("user", prompt.user))
 
     def _request(self, question: _Question, place: Place) -> GenRequest:

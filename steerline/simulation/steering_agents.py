@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from steerline.config.simulation_agents import AgentSpec, HybridBrain, LlmBrain, ReviewedBrain
+from steerline.config.simulation_agents import AgentSpec, LlmBrain, model_part
 from steerline.config.simulation_running import ModelRef
 from steerline.config.steering import BoostSpec, SteeringSpec
 from steerline.errors import SimulationError
@@ -15,8 +15,7 @@ from steerline.errors import SimulationError
 
 def llm_of(agent: AgentSpec) -> LlmBrain | None:
     """The part of an agent's brain that asks a model; none where it has none."""
-    brain = agent.brain.llm if isinstance(agent.brain, HybridBrain | ReviewedBrain) else agent.brain
-    return brain if isinstance(brain, LlmBrain) else None
+    return model_part(agent.brain)
 
 
 def steering_of(agent: AgentSpec, models: Mapping[str, ModelRef]) -> SteeringSpec | None:
@@ -50,8 +49,8 @@ def steered(agent: AgentSpec, payload: Mapping[str, Any], models: Mapping[str, M
         where = ".".join(map(str, first["loc"]))
         raise SimulationError(f"this is no steering: {where} {first['msg']}".strip(), got=first["input"]) from error
     moved = llm.model_copy(update={"steering": steering})
-    is_part = isinstance(agent.brain, HybridBrain | ReviewedBrain)
-    return agent.model_copy(update={"brain": agent.brain.model_copy(update={"llm": moved}) if is_part else moved})
+    is_whole = isinstance(agent.brain, LlmBrain)
+    return agent.model_copy(update={"brain": moved if is_whole else agent.brain.model_copy(update={"llm": moved})})
 
 
 def _of_strength(steering: SteeringSpec, strength: Any) -> SteeringSpec:
