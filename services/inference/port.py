@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from steerline.inference.request import Delta, GenRequest, GenResult
+from steerline.serving.card import ModelCard
 
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """A model that requests may name."""
-
-    id: str
-    """By which requests name it."""
-    created: int
-    """Unix time, in seconds."""
-    owned_by: str = "steerline"
-    about: str = ""
-    """One line for people."""
-    fingerprint: str | None = None
-    """Which weights answer, where that is known: the beginning of their digest or of their commit."""
+__all__ = ["Inference", "ModelCard"]
 
 
 class Inference(Protocol):

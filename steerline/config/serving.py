@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from steerline.config.base import Spec, misfit
@@ -32,6 +34,8 @@ class RegistrySpec(Spec):
     """Registered names that requests may ask for; none allows none."""
     most_loaded: int = Field(default=2, ge=1)
     """Registered models in memory at once on a replica; the one unused for longest makes room."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of their weights in memory; an adapter has that of its base."""
 
 
 class AccessSpec(Spec):
@@ -60,6 +64,8 @@ class LimitsSpec(Spec):
     """Longest continuation that a request may ask for."""
     simulations: int = Field(default=64, ge=1)
     """Simulations that a replica plays at once; the others wait their turn."""
+    lease_s: float = Field(default=30.0, ge=1)
+    """Seconds after which another replica goes on with the simulations of one that has fallen silent."""
 
 
 class ServingSpec(Spec):

@@ -89,6 +89,43 @@ def resolve(uri: str, reference: str, *, timeout_s: float = 15.0) -> Registered:
     )
 
 
+def lookup(uri: str, reference: str, *, timeout_s: float = 5.0) -> Registered | None:
+    """As `resolve`; none where the server knows no such version.
+
+    Raises:
+        TrackingError: it is not such a reference, or the server is away.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = connect(uri)
+
+    def find() -> Registered | None:
+        try:
+            return _registered(client, find_version(client, reference))
+        except MlflowException as error:
+            # An alias that does not exist is an invalid value to MLflow.
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return None
+            raise
+
+    return patiently(find, what=f"find {reference}", tracking_uri=uri, timeout_s=timeout_s)
+
+
+def aliases(uri: str, name: str, *, timeout_s: float = 1.0) -> dict[str, str]:
+    """Version by alias of a registered name.
+
+    Raises:
+        TrackingError: there is no such name, or the server is away.
+    """
+    client = connect(uri)
+    return patiently(
+        lambda: {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()},
+        what=f"list {name}",
+        tracking_uri=uri,
+        timeout_s=timeout_s,
+    )
+
+
 def find_version(client: MlflowClient, reference: str) -> ModelVersion:
     """The MLflow entity of `models:/name@alias` or `models:/name/version`."""
     path = reference.removeprefix("models:/")

@@ -1,0 +1,189 @@
+"""OpenAI's interface in detail: what is understood, what is refused, and what a client is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from services.inference.schemas import rebased
+from steerline.config.steering import BoostSpec, SteeringSpec
+from steerline.serving.keys import KeyBook
+from tests.unit.services.openai_service import Speaker, application, asked
+
+CHAT: dict[str, Any] = {"model": "model", "messages": [{"role": "user", "content": "hello"}]}
+FUNCTION: dict[str, Any] = {"type": "function", "function": {"name": "f"}}
+DEEP: dict[str, Any] = {}
+for _ in range(60):
+    DEEP = {"items": DEEP}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[FastAPI, Speaker]:
+    model = Speaker()
+    return application(tmp_path_factory.mktemp("served"), model=model), model
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"frobnicate": 1}, "frobnicate"),
+        ({"temperature": "1"}, "temperature"),
+        ({"temperature": 3}, "temperature"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty"),
+        ({"stop": [""]}, "stop"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
+        ({"max_tokens": 5000}, "max_tokens"),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, "max_completion_tokens"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"steering": {"boost": {"strngth": 1}}}, "steering"),
+        ({"steering": -1}, "steering"),
+        ({"tool_choice": "required"}, "tools"),
+        ({"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
+        ({"tools": [FUNCTION], "tool_choice": "required", "response_format": {"type": "json_object"}}, "tool_choice"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 5}}}}, "response"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": DEEP}}}, "response_format"),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": {"$ref": "http://127.0.0.1:1/schema"}},
+                }
+            },
+            "response_format",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_its_name(
+    served: tuple[FastAPI, Speaker], change: dict[str, Any], param: str
+) -> None:
+    app, model = served
+    (response,) = asked(app, {**CHAT, **change})
+    error = response.json()["error"]
+    assert (response.status_code, error["type"]) == (400, "invalid_request_error")
+    assert error["param"].startswith(param)
+    assert not model.asked
+
+
+def test_fields_reach_the_model(tmp_path: Path) -> None:
+    model = Speaker()
+    fields = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_completion_tokens": 7,
+        "stop": "x",
+        "seed": 3,
+        "user": "somebody",
+        "frequency_penalty": 0,
+        "presence_penalty": None,
+        "steering": {"boost": {"strength": 0.5, "layers": [0, 1]}},
+    }
+    (response,) = asked(application(tmp_path, model=model), {**CHAT, **fields})
+    assert response.status_code == 200
+    request = model.asked[0]
+    sampling = request.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop) == (0.5, 0.9, 7, ("x",))
+    assert request.seed == 3
+    assert request.steering == SteeringSpec(boost=BoostSpec(strength=0.5, layers=(0, 1)))
+
+
+def test_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
+    model = Speaker()
+    app = application(tmp_path, {"limits": {"most_tokens": 99}}, model=model)
+    asked(app, CHAT)
+    asked(app, {"model": "model", "prompt": ["x"]}, path="/v1/completions")
+    assert [(one.sampling.temperature, one.sampling.max_tokens) for one in model.asked] == [(1.0, 99), (1.0, 16)]
+    assert model.asked[0].seed != model.asked[1].seed
+
+
+def test_a_number_is_a_strength_and_0_is_the_plain_model(tmp_path: Path) -> None:
+    model = Speaker()
+    asked(application(tmp_path, model=model), *({**CHAT, "steering": strength} for strength in (0, 1)))
+    assert [request.steering for request in model.asked] == [None, SteeringSpec(boost=BoostSpec(strength=1.0))]
+
+
+def test_functions_are_told_to_the_model_and_hold_its_answer(tmp_path: Path) -> None:
+    model = Speaker(lambda request: "{")
+    parameters = {"$defs": {"n": {"type": "integer"}}, "properties": {"a": {"$ref": "#/$defs/n"}}}
+    tool = {"type": "function", "function": {"name": "add", "description": "adds", "parameters": parameters}}
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 2"}]
+    body = {**CHAT, "messages": messages, "tools": [tool, FUNCTION], "tool_choice": "required"}
+    (response,) = asked(application(tmp_path, model=model), body)
+    answer = response.json()["choices"][0]
+    request = model.asked[0]
+    assert [message.role for message in request.messages] == ["system", "user"]
+    assert '"description": "adds"' in request.messages[0].content
+    assert request.response_schema is not None
+    assert request.response_schema["$defs"]["add"]["properties"]["a"] == {"$ref": "#/$defs/add/$defs/n"}
+    # What is cut off is no call, and is shown as it is.
+    assert (answer["finish_reason"], answer["message"]["content"]) == ("stop", "{")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("said", "is_call"),
+    [
+        ('{"name": "f", "arguments": {}}', True),
+        ('{"name": "g", "arguments": {}}', False),
+        ('{"name": "f", "arguments": 5}', False),
+        ("no call", False),
+        ("{not json", False),
+    ],
+)
+def test_where_the_model_decides_a_call_is_a_call_and_all_else_is_text(
+    tmp_path: Path, said: str, is_call: bool, stream: bool
+) -> None:
+    app = application(tmp_path, model=Speaker(lambda _: said))
+    (response,) = asked(app, {**CHAT, "tools": [FUNCTION], "stream": stream})
+    if stream:
+        choices = [json.loads(data)["choices"][0] for data in _data(response.text)[:-1]]
+        text = "".join(choice["delta"].get("content", "") for choice in choices)
+        calls, reason = [c for c in choices if "tool_calls" in c["delta"]], choices[-1]["finish_reason"]
+    else:
+        choice = response.json()["choices"][0]
+        text, calls = choice["message"]["content"] or "", choice["message"]["tool_calls"] or []
+        reason = choice["finish_reason"]
+    assert (len(calls), reason) == ((1, "tool_calls") if is_call else (0, "stop"))
+    assert text == ("" if is_call else said)
+
+
+def test_a_stream_is_events_that_end_with_done(tmp_path: Path) -> None:
+    (response,) = asked(application(tmp_path, model=Speaker()), {**CHAT, "stream": True})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    data = _data(response.text)
+    assert data[-1] == "[DONE]"
+    first = json.loads(data[0])
+    assert (first["object"], first["choices"][0]["delta"]) == (
+        "chat.completion.chunk",
+        {"role": "assistant", "content": "hello"},
+    )
+
+
+def test_tokens_count_against_the_day_of_a_key_also_where_they_are_streamed(tmp_path: Path) -> None:
+    app = application(tmp_path, {"access": {"required": True}}, model=Speaker())
+    key, _ = KeyBook(tmp_path / "keys.json").create("k", ("inference",), tokens_per_day=4)
+    bodies = [{**CHAT, "stream": True}, CHAT, CHAT]
+    responses = asked(app, *bodies, headers={"Authorization": f"Bearer {key}"})
+    assert [response.status_code for response in responses] == [200, 200, 429]
+    assert responses[-1].json()["error"]["code"] == "token_quota_exceeded"
+
+
+def test_a_body_that_is_too_long_or_no_json_is_refused(tmp_path: Path) -> None:
+    app = application(tmp_path, {"limits": {"body_bytes": 1024}}, model=Speaker())
+    long, broken = asked(app, {**CHAT, "user": "x" * 2000}, b"[" * 1000)
+    assert (long.status_code, broken.status_code) == (413, 400)
+
+
+def test_references_of_a_schema_that_moves_lead_where_it_went() -> None:
+    schema = {"$ref": "#", "a": [{"$ref": "#/$defs/n"}], "const": {"$ref": "#/x"}}
+    moved = {"$ref": "#/$defs/f", "a": [{"$ref": "#/$defs/f/$defs/n"}], "const": {"$ref": "#/x"}}
+    assert rebased(schema, "#/$defs/f") == moved
+
+
+def _data(events: str) -> list[str]:
+    return [line.removeprefix("data: ") for line in events.split("\n\n") if line]

@@ -1,0 +1,233 @@
+"""The models of one process: by the names of a spec, and by references to the registry."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steerline.config.serving import RegistrySpec, ServingSpec
+from steerline.errors import ModelError, TrackingError
+from steerline.inference.request import ChatMessage, GenRequest, GenResult, StreamingBackend
+from steerline.serving.models import ServedModels
+from steerline.serving.registry import RegisteredModels, RegistryAccess
+from steerline.tracking.registry import Registered
+from tests.unit.services.openai_service import Endless, Speaker
+
+SPEC = ServingSpec(tracking=None)
+
+
+@dataclass
+class Registry:
+    """Versions by reference, and what was made of them."""
+
+    versions: dict[str, str] = field(default_factory=lambda: {"a@champion": "1", "a/1": "1", "a/2": "2", "b/1": "1"})
+    away: bool = False
+    looked_up: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    gate: threading.Event | None = None
+    now: float = 0.0
+
+    def find(self, reference: str) -> Registered | None:
+        self.looked_up.append(reference)
+        if self.away:
+            raise TrackingError("the server is away")
+        path = reference.removeprefix("models:/")
+        version = self.versions.get(path)
+        name = path.partition("@")[0].partition("/")[0]
+        return None if version is None else Registered(name, version, None, "/weights")
+
+    def aliases(self, name: str) -> Mapping[str, str]:
+        if self.away:
+            raise TrackingError("the server is away")
+        return {path.partition("@")[2]: v for path, v in self.versions.items() if path.startswith(f"{name}@")}
+
+    def load(self, version: Registered) -> StreamingBackend:
+        if self.gate is not None:
+            assert self.gate.wait(10)
+        self.loaded.append(version.uri)
+        if version.name == "broken":
+            raise ModelError("files are altered")
+        return Named(version.uri, self.closed)
+
+    def models(self, *allow: str, most: int = 1, wait_s: float = 10.0) -> RegisteredModels:
+        access = RegistryAccess(self.find, self.aliases, self.load)
+        spec = RegistrySpec(allow=allow or ("a", "b"), most_loaded=most)
+        return RegisteredModels(spec, access, wait_s=wait_s, clock=lambda: self.now)
+
+
+class Named(Speaker):
+    """Says which version it is."""
+
+    def __init__(self, uri: str, closed: list[str]) -> None:
+        super().__init__(lambda _: uri)
+        self._uri, self._closed = uri, closed
+
+    async def close(self) -> None:
+        self._closed.append(self._uri)
+
+
+def request(model: str, text: str = "hello") -> GenRequest:
+    return GenRequest(model, (ChatMessage("user", text),))
+
+
+def said(result: GenResult) -> str:
+    return result.text if result.failure is None else result.failure.kind
+
+
+async def one(models: ServedModels, model: str) -> str:
+    return said((await models.generate([request(model)]))[0])
+
+
+def test_requests_of_many_models_are_answered_in_order_and_in_batches_that_fit() -> None:
+    class Batches(Speaker):
+        sizes: list[int] = []  # noqa: RUF012
+
+        async def generate(self, requests: Any) -> list[GenResult]:
+            self.sizes.append(len(requests))
+            return await super().generate(requests)
+
+    models = ServedModels(SPEC, {"x": Batches(), "y": Speaker(lambda _: "y")})
+    asked = [request("x", "1"), request("y"), request("x", "2"), request("z"), request("x", "3")]
+    results = asyncio.run(models.generate(asked))
+    assert [said(result) for result in results] == ["1", "y", "2", "unknown_model", "3"]
+    assert Batches.sizes == [2, 1]
+
+
+def test_a_stream_ends_with_its_result_and_closing_it_ends_it_in_the_model() -> None:
+    async def play() -> None:
+        endless = Endless(1)
+        models = ServedModels(SPEC, {"x": Speaker(), "endless": endless})
+        pieces = [piece async for piece in models.stream(request("x", "one two"))]
+        assert "".join(piece.text for piece in pieces) == "one two"
+        assert pieces[-1].result is not None
+        (unknown,) = [piece async for piece in models.stream(request("z"))]
+        assert unknown.result is not None
+        assert said(unknown.result) == "unknown_model"
+        stream = models.stream(request("endless"))
+        await anext(stream)
+        waiting = asyncio.ensure_future(anext(stream))
+        while not endless.begun.is_set():
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert endless.ended.is_set()
+
+    asyncio.run(play())
+
+
+def test_the_spec_of_an_endpoint_opens_its_models_and_tells_no_path(tmp_path: Path) -> None:
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 4}
+    source = {"kind": "random", "architecture": "llama", "overrides": {**shape, "intermediate_size": 64}}
+    spec = ServingSpec.model_validate(
+        {"models": {"stub": {"kind": "noisy"}, "tiny": {"model": {"source": source}, "kind": "local"}}}
+    )
+
+    async def play() -> None:
+        models = ServedModels(spec)
+        stub, tiny = await models.models()
+        assert (stub.id, stub.fingerprint, tiny.id) == ("stub", None, "tiny")
+        assert tiny.fingerprint is not None
+        assert tiny.fingerprint.startswith("fp_")
+        results = await models.generate([GenRequest("tiny", prompt="x"), request("stub")])
+        assert all(result.failure is None for result in results)
+        await models.close()
+
+    asyncio.run(play())
+
+
+def test_an_alias_that_moves_changes_who_answers_and_the_model_unused_for_longest_makes_room() -> None:
+    async def play() -> None:
+        registry = Registry()
+        models = ServedModels(SPEC, {}, registry.models())
+        assert await one(models, "models:/a@champion") == "models:/a/1"
+        assert await one(models, "models:/a/1") == "models:/a/1"
+        registry.versions["a@champion"] = "2"
+        assert await one(models, "models:/a@champion") == "models:/a/1"
+        registry.now = 11.0
+        assert await one(models, "models:/a@champion") == "models:/a/2"
+        assert registry.loaded == ["models:/a/1", "models:/a/2"]
+        assert registry.closed == ["models:/a/1"]
+        registry.away, registry.now = True, 100.0
+        assert await one(models, "models:/a@champion") == "models:/a/2"
+        assert await one(models, "models:/b/1") == "unavailable"
+        assert [card.id for card in await models.models()] == []
+        registry.away = False
+        assert [card.id for card in await models.models()] == ["models:/a@champion"]
+        await models.close()
+        assert registry.closed == ["models:/a/1", "models:/a/2"]
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "models:/secret@champion",
+        "models:/secret/1",
+        "models:/a",
+        "models:/a/../secret/1",
+        "models:/a@x/../../y",
+        "models:/a/latest",
+        "models:/a@champion\n",
+        "models://a/1",
+        "a@champion",
+        "a/1",
+        "/a/1",
+        "https://example.org/a/1",
+    ],
+)
+def test_a_name_that_is_not_allowed_reaches_nothing(model: str) -> None:
+    registry = Registry()
+    assert asyncio.run(one(ServedModels(SPEC, {}, registry.models()), model)) == "unknown_model"
+    assert registry.looked_up == []
+
+
+def test_a_version_that_is_not_there_is_unknown() -> None:
+    assert asyncio.run(one(ServedModels(SPEC, {}, Registry().models()), "models:/a/7")) == "unknown_model"
+
+
+def test_who_waits_too_long_for_a_model_is_told_to_come_again_and_finds_it_loaded() -> None:
+    async def play() -> None:
+        registry = Registry(gate=threading.Event())
+        registered = registry.models(wait_s=0.0)
+        models = ServedModels(SPEC, {}, registered)
+        (result,) = await models.generate([request("models:/a/1")])
+        assert result.failure is not None
+        assert (result.failure.kind, result.failure.retry_after_s) == ("busy", 5.0)
+        assert registry.gate is not None
+        registry.gate.set()
+        while await one(models, "models:/a/1") == "busy":
+            await asyncio.sleep(0)
+        assert registry.loaded == ["models:/a/1"]
+
+    asyncio.run(play())
+
+
+def test_a_model_that_is_being_asked_is_not_thrown_out() -> None:
+    async def play() -> None:
+        registry = Registry()
+        registered = registry.models()
+        models = ServedModels(SPEC, {}, registered)
+        async with registered.use("models:/a/1"):
+            assert await one(models, "models:/b/1") == "busy"
+            assert await one(models, "models:/a/1") == "models:/a/1"
+        assert await one(models, "models:/b/1") == "models:/b/1"
+
+    asyncio.run(play())
+
+
+def test_a_model_that_cannot_be_loaded_is_tried_again() -> None:
+    async def play() -> None:
+        registry = Registry(versions={"broken/1": "1"})
+        models = ServedModels(SPEC, {}, registry.models("broken"))
+        assert [await one(models, "models:/broken/1") for _ in range(2)] == ["unavailable"] * 2
+        assert registry.loaded == ["models:/broken/1"] * 2
+
+    asyncio.run(play())
