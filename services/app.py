@@ -13,14 +13,17 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
 
 import steerline
+from services.console import pages
 from services.http import errors
 from services.http.access import Access
 from services.http.errors import ApiError
 from services.http.headers import SecurityHeaders
 from services.http.limits import BodyLimit, Slots
+from services.inference import api as inference_api
 from services.parts import Parts
+from services.simulation import api as simulation_api
 from steerline.errors import SteerlineError
-from steerline.serving.usage import UsageBook
+from steerline.serving.usage import usage_beside
 from steerline.simulation.store.base import Lease
 
 log = logging.getLogger("steerline.http")
@@ -38,12 +41,16 @@ def web_app(parts: Parts) -> FastAPI:
     # The page of documentation that FastAPI brings loads its scripts from other people's servers.
     app = FastAPI(title="Steerline", version=steerline.__version__, description=_ABOUT, docs_url=None, redoc_url=None)
     access, limits = parts.spec.access, parts.spec.limits
-    usage = UsageBook(parts.keys.file.with_name("usage.db"))
+    usage = usage_beside(parts.keys.file)
     app.state.access = Access(parts.keys if access.required else None, usage, limits.requests_per_minute)
     app.state.texts = Slots(limits.in_flight, "requests for text")
     app.state.streams = Slots(limits.streams, "event streams")
     errors.install(app)
     _add_health(app, parts)
+    app.include_router(inference_api.router(parts))
+    app.include_router(simulation_api.router(parts))
+    if parts.spec.console:
+        pages.mount(app)
     app.add_middleware(BodyLimit, most_bytes=limits.body_bytes)
     app.add_middleware(SecurityHeaders)
     if access.cors_origins:
@@ -67,7 +74,7 @@ def _add_health(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
-        return RedirectResponse("/console/" if parts.spec.console else "/openapi.json")
+        return RedirectResponse("console/" if parts.spec.console else "openapi.json")
 
 
 async def _ready(parts: Parts) -> bool:

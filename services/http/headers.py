@@ -28,7 +28,9 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        policy = _PAGE if scope["path"].startswith(CONSOLE_PATH) else _DATA
+        # Behind a route prefix of Serve the path begins with it.
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        policy = _PAGE if path.startswith(CONSOLE_PATH) else _DATA
 
         async def headed(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,0 +1,193 @@
+"""Who may call, through the whole application."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import httpx
+import pytest
+from fastapi import Depends, FastAPI, WebSocket
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from services.app import web_app
+from services.http.access import Principal, require
+from services.parts import Parts
+from tests.unit.services.stand_in import bearer, parts_in
+
+Ask = Callable[[httpx.AsyncClient], Awaitable[None]]
+
+
+def app_of(parts: Parts) -> FastAPI:
+    """The application, with two routes that do nothing but ask for a scope."""
+    app = web_app(parts)
+
+    @app.get("/whoami")
+    async def whoami(caller: Annotated[Principal, Depends(require("simulations.read"))]) -> dict[str, Any]:
+        return {"name": caller.name, "scopes": caller.scopes}
+
+    @app.post("/spend")
+    async def spend(caller: Annotated[Principal, Depends(require("inference"))]) -> None:
+        await caller.spend(10)
+
+    @app.websocket("/socket")
+    async def socket(ws: WebSocket, caller: Annotated[Principal, Depends(require("simulations.read"))]) -> None:
+        await ws.accept(subprotocol="steerline.v1")
+        await ws.send_text(caller.name)
+        await ws.close()
+
+    return app
+
+
+def asking(app: FastAPI, ask: Ask) -> None:
+    async def main() -> None:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client:
+            await ask(client)
+
+    anyio.run(main)
+
+
+def code(answer: httpx.Response) -> str:
+    error = answer.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    return str(error["code"])
+
+
+def test_a_key_is_asked_for_and_known(tmp_path: Path) -> None:
+    parts = parts_in(tmp_path)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        none_yet = await client.get("/whoami", headers={"Authorization": "Bearer sk-steerline-a-b"})
+        assert (none_yet.status_code, code(none_yet)) == (401, "no_keys")
+        assert "steerline keys create" in none_yet.json()["error"]["message"]
+        good = bearer(parts, "simulations.read")
+        missing = await client.get("/whoami")
+        assert (missing.status_code, code(missing)) == (401, "missing_key")
+        assert missing.headers["WWW-Authenticate"] == "Bearer"
+        for wrong in (
+            "Bearer nonsense",
+            "Bearer " + "sk-steerline-a-b",
+            f"Basic {good['Authorization'][7:]}",
+            "Bearer",
+        ):
+            assert (await client.get("/whoami", headers={"Authorization": wrong})).status_code == 401
+        answer = await client.get("/whoami", headers=good)
+        assert answer.json() == {"name": "key 0", "scopes": ["simulations.read"]}
+
+    asking(app_of(parts), ask)
+
+
+def test_a_key_does_no_more_than_its_scopes(tmp_path: Path) -> None:
+    parts = parts_in(tmp_path)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        refused = await client.get("/whoami", headers=bearer(parts, "inference", "simulations.write"))
+        assert (refused.status_code, code(refused)) == (403, "missing_scope")
+        assert refused.json()["error"]["type"] == "permission_error"
+
+    asking(app_of(parts), ask)
+
+
+def test_a_revoked_key_is_refused_at_once(tmp_path: Path) -> None:
+    parts = parts_in(tmp_path)
+    headers = bearer(parts)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/whoami", headers=headers)).status_code == 200
+        parts.keys.revoke("key 0")
+        assert (await client.get("/whoami", headers=headers)).status_code == 401
+
+    asking(app_of(parts), ask)
+
+
+def test_without_access_control_anyone_may_do_everything(tmp_path: Path) -> None:
+    async def ask(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/whoami")).json()["name"] == "anyone"
+
+    asking(app_of(parts_in(tmp_path, {"access": {"required": False}})), ask)
+
+
+def test_calls_beyond_a_keys_rate_are_told_when_to_come_again(tmp_path: Path) -> None:
+    parts = parts_in(tmp_path, {"limits": {"requests_per_minute": 3}})
+    slow, default = bearer(parts, requests_per_minute=1), bearer(parts)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        assert [(await client.get("/whoami", headers=default)).status_code for _ in range(4)] == [200, 200, 200, 429]
+        assert (await client.get("/whoami", headers=slow)).status_code == 200
+        refused = await client.get("/whoami", headers=slow)
+        assert (refused.status_code, code(refused)) == (429, "rate_limit_exceeded")
+        assert 50 <= int(refused.headers["Retry-After"]) <= 61
+
+    asking(app_of(parts), ask)
+
+
+def test_a_key_that_has_used_its_tokens_of_the_day_waits_for_the_next(tmp_path: Path) -> None:
+    parts = parts_in(tmp_path)
+    frugal, other = bearer(parts, tokens_per_day=15), bearer(parts)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        assert [(await client.post("/spend", headers=frugal)).status_code for _ in range(3)] == [200, 200, 429]
+        refused = await client.post("/spend", headers=frugal)
+        assert code(refused) == "token_quota_exceeded"
+        assert 0 < int(refused.headers["Retry-After"]) <= 86_401
+        # Reading costs no tokens, and other keys have their own.
+        assert (await client.get("/whoami", headers=frugal)).status_code == 200
+        assert (await client.post("/spend", headers=other)).status_code == 200
+
+    asking(app_of(parts), ask)
+    # A new process finds what the old one counted.
+    asking(app_of(parts), lambda client: refused(client, frugal))
+
+
+async def refused(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    assert (await client.post("/spend", headers=headers)).status_code == 429
+
+
+def test_a_file_of_keys_that_cannot_be_trusted_lets_nobody_in(tmp_path: Path) -> None:
+    parts = parts_in(tmp_path)
+    headers = bearer(parts)
+    parts.keys.file.chmod(0o644)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/whoami", headers=headers)
+        assert (answer.status_code, code(answer)) == (503, "keys_unreadable")
+        assert str(tmp_path) not in answer.text
+
+    asking(app_of(parts), ask)
+
+
+def test_no_log_holds_a_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    parts = parts_in(tmp_path)
+    good = bearer(parts)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for headers in (good, {"Authorization": good["Authorization"] + "x"}, {}):
+            for path in ("/whoami", "/nowhere", "/healthz"):
+                answer = await client.get(path, headers=headers)
+                assert good["Authorization"][7:] not in answer.text
+
+    asking(app_of(parts), ask)
+    assert caplog.text
+    assert good["Authorization"].rpartition("-")[2] not in caplog.text
+
+
+def test_a_websockets_key_stands_in_its_header_or_among_its_subprotocols(tmp_path: Path) -> None:
+    parts = parts_in(tmp_path)
+    headers = bearer(parts)
+    client = TestClient(app_of(parts))
+    with client.websocket_connect("/socket", headers=headers) as socket:
+        assert socket.receive_text() == "key 0"
+    offered = ["steerline.v1", f"steerline.key.{headers['Authorization'][7:]}"]
+    with client.websocket_connect("/socket", subprotocols=offered) as socket:
+        assert socket.accepted_subprotocol == "steerline.v1"
+        assert socket.receive_text() == "key 0"
+    for wrong in (None, ["steerline.v1", "steerline.key.none"]):
+        with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect("/socket", subprotocols=wrong):
+            pass
+        assert caught.value.code == 1008

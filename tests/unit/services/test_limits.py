@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+from fastapi import Depends, FastAPI
+from fastapi.responses import StreamingResponse
+
+from services.app import web_app
+from services.http.errors import ApiError
+from services.http.limits import Rates, stream_slot, text_slot
+from services.parts import Parts
+from tests.unit.services.stand_in import parts_in
+
+LIMITS = {"body_bytes": 2048, "in_flight": 2, "streams": 1}
+
+
+def app_of(parts: Parts, held: anyio.Event) -> FastAPI:
+    """The application, with routes that wait inside until `held` is set."""
+    app = web_app(parts)
+
+    @app.post("/text", dependencies=[Depends(text_slot)])
+    async def text(body: dict[str, str]) -> int:
+        await held.wait()
+        return len(body)
+
+    @app.get("/events", dependencies=[Depends(stream_slot)])
+    async def events() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[str]:
+            yield "data: 1\n\n"
+            await held.wait()
+
+        return StreamingResponse(pieces(), media_type="text/event-stream")
+
+    return app
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    json = {"Content-Type": "application/json"}
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://endpoint", headers=json)
+
+
+async def settled() -> None:
+    await anyio.wait_all_tasks_blocked()
+
+
+def test_a_body_that_is_too_long_is_refused_whether_it_says_so_or_not(tmp_path: Path) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b" " * 500
+
+    async def main() -> None:
+        held = anyio.Event()
+        held.set()
+        async with client_of(app_of(parts_in(tmp_path, {"limits": LIMITS}), held)) as client:
+            assert (await client.post("/text", content=b"{}" + b" " * 2046)).status_code == 200
+            told = await client.post("/text", content=b"{}" + b" " * 2047)
+            found = await client.post("/text", content=chunks())
+            for answer in (told, found):
+                assert answer.status_code == 413
+                assert answer.json()["error"]["code"] == "body_too_long"
+
+    anyio.run(main)
+
+
+def test_requests_for_text_beyond_the_limit_wait_outside(tmp_path: Path) -> None:
+    async def main() -> None:
+        held = anyio.Event()
+        app = app_of(parts_in(tmp_path, {"limits": LIMITS}), held)
+        async with client_of(app) as client, anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(lambda: client.post("/text", json={}))
+            await settled()
+            refused = await client.post("/text", json={})
+            assert refused.status_code == 429
+            assert refused.json()["error"]["code"] == "too_many_at_once"
+            assert int(refused.headers["Retry-After"]) >= 1
+            held.set()
+            await settled()
+            assert (await client.post("/text", json={})).status_code == 200
+            assert app.state.texts.taken == 0
+
+    anyio.run(main)
+
+
+def test_a_stream_holds_its_slot_until_it_ends_or_its_reader_is_gone(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = app_of(parts_in(tmp_path, {"limits": LIMITS}), anyio.Event())
+        async with client_of(app) as client:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: client.get("/events"))
+                await settled()
+                assert app.state.streams.taken == 1
+                assert (await client.get("/events")).status_code == 429
+                tasks.cancel_scope.cancel()
+            assert app.state.streams.taken == 0
+
+    anyio.run(main)
+
+
+def test_a_bucket_fills_at_its_rate_and_no_higher_than_a_minutes_calls() -> None:
+    now = [0.0]
+    rates = Rates(default=2, clock=lambda: now[0])
+    for _ in range(2):
+        rates.take("ann", None)
+    with pytest.raises(ApiError) as caught:
+        rates.take("ann", None)
+    assert caught.value.retry_after_s == 30
+    rates.take("bob", None)
+    now[0] = 30.0
+    rates.take("ann", None)
+    now[0] = 3600.0
+    for _ in range(2):
+        rates.take("ann", None)
+    with pytest.raises(ApiError):
+        rates.take("ann", None)
