@@ -208,7 +208,7 @@ class EvaluationError(SteerlineError):
 
 
 class StackError(SteerlineError):
-    """The local Ray head and MLflow server could not be started, found or stopped."""
+    """The local Ray head, MLflow server and endpoint could not be started, found or stopped."""
 
     exit_code = 13
     page = "stack"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from steerline import __version__
-from steerline.cli import configs, host, jobs, promotion, results, simulate
+from steerline.cli import configs, host, jobs, keys, promotion, results, simulate
 from steerline.errors import SteerlineError
 
 TRACEBACK_VARIABLE = "STEERLINE_TRACEBACK"
@@ -30,6 +30,7 @@ results.register(app)
 promotion.register(app)
 simulate.register(app)
 host.register(app)
+keys.register(app)
 
 
 def main() -> None:

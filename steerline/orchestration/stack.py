@@ -1,6 +1,6 @@
-"""A Ray head and an MLflow server on this machine's loopback interface, and nothing else.
+"""A Ray head, an MLflow server and, where wanted, an endpoint on this machine's loopback interface, and nothing else.
 
-Both are processes of their own, recorded in the state folder: what `up` started, `down` ends, and only that. Ports are
+Each is a process of its own, recorded in the state folder: what `up` started, `down` ends, and only that. Ports are
 free ones, Ray's temporary folder is new, and the token file belongs to this stack, so several stacks live side by side.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from steerline.errors import StackError
 from steerline.home import HOME_VARIABLE, home
 from steerline.orchestration import auth, processes
+from steerline.orchestration import endpoint as endpoints
 from steerline.orchestration.health import Server, wait_until_healthy
 from steerline.orchestration.ports import HOST, free_ports
 from steerline.orchestration.processes import MARK, ProcessRecord
@@ -31,6 +32,8 @@ STANDARD_PORTS = (8265, 5000)
 _OBJECT_STORE_BYTES = 200 * 2**20
 # A driver that is stopped saves a checkpoint first; Ray's own default of 3 s is too short for that.
 STOP_WAIT_S = 60
+# Its models may have to be fetched first.
+_ENDPOINT_DEADLINE_S = 600.0
 # Unix socket paths hold about 100 characters, of which Ray needs about 65 below its temporary folder.
 _LONGEST_TEMPORARY_FOLDER = 24
 # Settings of another cluster or server in the caller's environment must not reach ours.
@@ -41,7 +44,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Stack:
-    """A local stack: two servers, where they listen and what belongs to them."""
+    """A local stack: its servers, where they listen and what belongs to them."""
 
     id: str
     folder: Path
@@ -52,7 +55,8 @@ class Stack:
     gcs_port: int
     mlflow_port: int
     servers: Mapping[str, ProcessRecord]
-    """The processes started so far, `ray` and `mlflow`."""
+    """The processes started so far: `ray`, `mlflow`, and `endpoint` where it is wanted."""
+    endpoint_port: int | None = None
 
     @property
     def address(self) -> str:
@@ -63,6 +67,11 @@ class Stack:
     def tracking_uri(self) -> str:
         """The MLflow server."""
         return f"http://{HOST}:{self.mlflow_port}"
+
+    @property
+    def endpoint(self) -> str | None:
+        """The endpoint, where one was started."""
+        return None if self.endpoint_port is None else f"http://{HOST}:{self.endpoint_port}"
 
     @property
     def token_path(self) -> Path:
@@ -88,19 +97,21 @@ def up(
     state_dir: Path | str | None = None,
     *,
     num_cpus: int | None = None,
+    endpoint: Path | None = None,
     standard_ports: bool = True,
     tell: Tell = lambda _: None,
 ) -> tuple[Stack, bool]:
-    """Start the stack, unless it runs already, and wait until both servers answer.
+    """Start the stack, or what is missing of it, and wait until its servers answer.
 
     Args:
         state_dir: where its state lives; none takes `$STEERLINE_HOME`, else `.steerline`.
         num_cpus: CPUs that Ray may hand out; none takes what the machine has.
-        standard_ports: listen on 8265 and 5000 when they are free.
+        endpoint: Serve config of an endpoint, started in the working directory; none starts none.
+        standard_ports: listen on 8265, 5000 and 8000 when they are free.
         tell: is called with a line now and then.
 
     Returns:
-        the stack, and whether it was started by this call.
+        the stack, and whether its Ray and MLflow were started by this call.
 
     Raises:
         StackError: a server ended or did not answer in time; whatever had been started is ended again.
@@ -108,14 +119,19 @@ def up(
     folder = _folder(state_dir)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(folder):
-        previous = _read(folder)
-        if previous is not None:
-            if _all_run(previous):
-                wait_until_healthy(_checks(previous), tell)
-                return previous, False
-            tell("a part of the stack has ended; starting afresh")
-            _end(previous)
-        return _start(folder, num_cpus, standard_ports, tell), True
+        stack = _read(folder)
+        started = stack is None or not _all_run(stack)
+        if stack is None or started:
+            if stack is not None:
+                tell("a part of the stack has ended; starting afresh")
+                _end(stack)
+            stack = _start(folder, num_cpus, standard_ports, tell)
+        else:
+            stack = _living(stack)
+            wait_until_healthy(_checks(stack), tell)
+        if endpoint is not None and "endpoint" not in stack.servers:
+            stack = _serve(stack, endpoint, standard_ports, started, tell)
+        return stack, started
 
 
 def down(state_dir: Path | str | None = None, *, tell: Tell = lambda _: None) -> bool:
@@ -136,13 +152,13 @@ def down(state_dir: Path | str | None = None, *, tell: Tell = lambda _: None) ->
         stack = _read(folder)
         if stack is None:
             return False
-        tell("stopping Ray and MLflow")
+        tell("stopping " + ", ".join(stack.servers))
         _end(stack)
         return True
 
 
 def running(state_dir: Path | str | None = None) -> Stack | None:
-    """The stack of this state folder if both of its processes run."""
+    """The stack of this state folder if its Ray and MLflow run."""
     stack = _read(_folder(state_dir))
     return stack if stack is not None and _all_run(stack) else None
 
@@ -184,6 +200,28 @@ def _start(folder: Path, num_cpus: int | None, standard_ports: bool, tell: Tell)
         _end(stack)
         raise
     return stack
+
+
+def _serve(stack: Stack, config: Path, standard_ports: bool, started: bool, tell: Tell) -> Stack:
+    """The stack with its endpoint. Where that fails, what this call had started is ended."""
+    # Serve outlives the process that deployed it, and keeps its port.
+    port = stack.endpoint_port or free_ports(1, (endpoints.STANDARD_PORT,) if standard_ports else ())[0]
+    try:
+        tell("starting the endpoint")
+        command = _endpoint_command(stack, config, port)
+        record = processes.start(command, _server_environment(stack), stack.folder / "logs" / "endpoint.log")
+        stack = dataclasses.replace(stack, servers={**stack.servers, "endpoint": record}, endpoint_port=port)
+        _write(stack)
+        wait_until_healthy(_checks(stack), tell, deadline_s=_ENDPOINT_DEADLINE_S)
+    except BaseException:
+        if started:
+            _end(stack)
+        raise
+    return stack
+
+
+def _endpoint_command(stack: Stack, config: Path, port: int) -> list[str]:
+    return endpoints.command(config, stack.folder, f"{HOST}:{stack.gcs_port}", port)
 
 
 def _ray_command(stack: Stack, ports: list[int], num_cpus: int | None) -> list[str]:
@@ -234,7 +272,11 @@ def _server_environment(stack: Stack) -> dict[str, str]:
 
 
 def _checks(stack: Stack) -> list[Server]:
-    urls = {"ray": f"{stack.address}/api/jobs/", "mlflow": f"{stack.tracking_uri}/health"}
+    urls = {
+        "ray": f"{stack.address}/api/jobs/",
+        "mlflow": f"{stack.tracking_uri}/health",
+        "endpoint": f"{stack.endpoint}/readyz",
+    }
     headers = {"ray": auth.headers(stack.environment())}
     return [
         Server(name, urls[name], process, stack.folder / "logs" / f"{name}.log", headers.get(name, {}))
@@ -278,7 +320,15 @@ def _state_file(folder: Path) -> Path:
 
 
 def _all_run(stack: Stack) -> bool:
-    return set(stack.servers) == {"ray", "mlflow"} and all(map(processes.find, stack.servers.values()))
+    # Jobs need these two; a missing endpoint is started beside them.
+    needed = [stack.servers.get(name) for name in ("ray", "mlflow")]
+    return all(record is not None and processes.find(record) for record in needed)
+
+
+def _living(stack: Stack) -> Stack:
+    """The stack without servers that have ended."""
+    servers = {name: record for name, record in stack.servers.items() if processes.find(record) is not None}
+    return dataclasses.replace(stack, servers=servers)
 
 
 def _write(stack: Stack) -> None:

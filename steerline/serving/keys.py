@@ -26,6 +26,7 @@ from steerline.home import home
 Scope = Literal["inference", "simulations.read", "simulations.write"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 DEFAULT_FILE = "keys.json"
+FIRST_KEY_FILE = "key"
 PREFIX = "sk-steerline-"
 _ID_BYTES = 6
 _SECRET_BYTES = 32
@@ -190,6 +191,26 @@ def open_keys(file: str | None = None) -> KeyBook:
     return KeyBook(Path(file).absolute() if file is not None else home() / DEFAULT_FILE)
 
 
+def first_key(folder: Path) -> Path | None:
+    """Make a key with every scope where there are none yet, and leave it in the file `key`, for this user alone.
+
+    Args:
+        folder: the Steerline home.
+
+    Returns:
+        the file with the first key, while that key is good.
+
+    Raises:
+        AccessError: as for `KeyBook.entries`.
+    """
+    file = folder / FIRST_KEY_FILE
+    book = KeyBook(folder / DEFAULT_FILE)
+    if not book.entries():
+        whole, _ = book.create("first", SCOPES)
+        _write_private(file, whole + "\n")
+    return file if file.is_file() and book.find(file.read_text().strip()) is not None else None
+
+
 def _id_of(presented: str) -> str:
     return presented.removeprefix(PREFIX).partition("-")[0] if presented.startswith(PREFIX) else ""
 
@@ -215,10 +236,17 @@ def _read(file: Path) -> dict[str, Key]:
 
 
 def _write(file: Path, keys: Iterable[Key]) -> None:
+    _write_private(file, json.dumps({"keys": [asdict(key) for key in keys]}, indent=2))
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Replace a file at once by one that this user alone can read."""
     draft = file.with_name(f"{file.name}.{os.getpid()}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # A draft that a killed process left behind may have another mode.
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as out:
-        json.dump({"keys": [asdict(key) for key in keys]}, out, indent=2)
+        out.write(text)
         out.flush()
         os.fsync(out.fileno())
     draft.replace(file)

@@ -76,3 +76,8 @@ class UsageBook:
             database.commit()
             self._database = database
         return self._database
+
+
+def usage_beside(keys: Path) -> UsageBook:
+    """The book that belongs to a file of keys."""
+    return UsageBook(keys.with_name("usage.db"))

@@ -1,4 +1,4 @@
-"""The stack's life with two small web servers in place of Ray and MLflow."""
+"""The stack's life with small web servers in place of Ray, MLflow and the endpoint."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def serve(port: int, script: str = SERVER) -> list[str]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stacks, "_ray_command", lambda stack, ports, cpus: serve(stack.dashboard_port))
     monkeypatch.setattr(stacks, "_mlflow_command", lambda stack: serve(stack.mlflow_port))
+    monkeypatch.setattr(stacks, "_endpoint_command", lambda stack, config, port: serve(port))
     yield tmp_path / "home"
     stacks.down(tmp_path / "home")
 
@@ -141,3 +142,46 @@ def test_the_state_file_reads_back_whole(folder: Path) -> None:
     stack, _ = stacks.up(folder, standard_ports=False)
     assert json.loads((folder / "stack.json").read_text())["servers"].keys() == {"ray", "mlflow"}
     assert stacks.running(folder) == stack
+
+
+def test_an_endpoint_is_started_where_it_is_wanted_also_beside_a_stack_that_runs(folder: Path) -> None:
+    plain, _ = stacks.up(folder, standard_ports=False)
+    assert plain.endpoint is None
+    stack, started = stacks.up(folder, endpoint=Path("serve.yaml"), standard_ports=False)
+    assert not started
+    assert stack.servers.keys() == {"ray", "mlflow", "endpoint"}
+    assert stacks.up(folder) == (stack, False)
+    assert stacks.up(folder, endpoint=Path("serve.yaml")) == (stack, False)
+    assert stacks.running(folder) == stack
+    stacks.down(folder)
+    assert processes.find(stack.servers["endpoint"]) is None
+
+
+def test_an_endpoint_that_has_ended_comes_back_on_its_port_and_jobs_do_not_notice(folder: Path) -> None:
+    stack, _ = stacks.up(folder, endpoint=Path("serve.yaml"), standard_ports=False)
+    os.kill(stack.servers["endpoint"].pid, signal.SIGKILL)
+    while processes.find(stack.servers["endpoint"]) is not None:
+        pass
+    assert stacks.running(folder) == stack
+    again, started = stacks.up(folder, endpoint=Path("serve.yaml"), standard_ports=False)
+    assert not started
+    assert again.endpoint == stack.endpoint
+    assert again.servers["ray"] == stack.servers["ray"]
+    assert again.servers["endpoint"] != stack.servers["endpoint"]
+
+
+def test_an_endpoint_that_fails_takes_only_what_was_started_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, _ = stacks.up(folder, standard_ports=False)
+    monkeypatch.setattr(stacks, "_endpoint_command", lambda stack, config, port: serve(port, FAILS))
+    with pytest.raises(StackError, match="endpoint ended while starting") as caught:
+        stacks.up(folder, endpoint=Path("serve.yaml"), standard_ports=False)
+    assert "no room left" in str(caught.value)
+    assert stacks.running(folder) is not None
+    stacks.down(folder)
+    with pytest.raises(StackError):
+        stacks.up(folder, endpoint=Path("serve.yaml"), standard_ports=False)
+    assert stacks.running(folder) is None
+    assert not (folder / "stack.json").exists()
+    assert processes.find(plain.servers["ray"]) is None

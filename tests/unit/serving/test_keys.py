@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import json
 import logging
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
 from steerline.errors import AccessError
-from steerline.serving.keys import KeyBook, open_keys
+from steerline.serving.keys import SCOPES, KeyBook, first_key, open_keys
 from steerline.serving.usage import UsageBook
 
 
@@ -95,7 +95,7 @@ def test_another_file_is_no_file_of_keys(book: KeyBook, text: str) -> None:
 def test_a_failed_change_leaves_the_file_as_it_was(book: KeyBook, monkeypatch: pytest.MonkeyPatch) -> None:
     book.create("ann", ["inference"])
     before = book.file.read_text()
-    monkeypatch.setattr(json, "dump", lambda *_, **__: (_ for _ in ()).throw(OSError("no space left")))
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space"):
         book.create("bob", ["inference"])
     assert book.file.read_text() == before
@@ -105,6 +105,21 @@ def test_keys_lie_in_the_steerline_home(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("STEERLINE_HOME", str(tmp_path))
     assert open_keys().file == tmp_path / "keys.json"
     assert open_keys(str(tmp_path / "other")).file == tmp_path / "other"
+
+
+def test_a_first_key_is_made_once_and_lies_beside_the_hashes(tmp_path: Path) -> None:
+    file = first_key(tmp_path)
+    assert file is not None
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    book = KeyBook(tmp_path / "keys.json")
+    found = book.find(file.read_text().strip())
+    assert found is not None
+    assert found.scopes == SCOPES
+    assert first_key(tmp_path) == file
+    assert len(book.entries()) == 1
+    book.create("ann", ["inference"])
+    book.revoke("first")
+    assert first_key(tmp_path) is None
 
 
 def test_tokens_add_up_by_key_and_day_and_outlive_the_process(tmp_path: Path) -> None:
