@@ -13,6 +13,7 @@ from steerline.simulation.scenario import Scenario
 
 SCENARIOS: dict[str, str] = {
     "debate": "steerline.simulation.scenarios.debate:Debate",
+    "discussion": "steerline.simulation.scenarios.discussion:Discussion",
     "epidemic": "steerline.simulation.scenarios.epidemic:Epidemic",
     "fishery": "steerline.simulation.scenarios.fishery:Fishery",
     "opinion": "steerline.simulation.scenarios.opinion:Opinion",
