@@ -13,6 +13,8 @@ from steerline.simulation.canonical import check_plain
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.scenario import Scenario, State
 
+_MOST_ROUNDS = 8
+
 
 def reshaped(scenario: Scenario[Any], state: State, fields: Mapping[str, Any], rng: CounterRng) -> State:
     """A state with some fields set.
@@ -69,15 +71,22 @@ def _array(value: Any, old: np.ndarray[Any, Any], where: str) -> Any:
 
 
 def _rehearse(scenario: Scenario[Any], state: State, rng: CounterRng) -> None:
-    """Ask the scenario everything that the next round will, and throw the answers away: it is pure."""
+    """Play the next tick, in which everybody takes the default, and throw it away: a scenario is pure."""
     try:
+        for round_ in range(_MOST_ROUNDS):
+            scenario.done(state)
+            defaults = {agent: scenario.observe(state, agent).legal.default for agent in scenario.who_acts(state)}
+            actions = {
+                agent: Action(agent, 0, defaults[agent], "", "defaulted", "a rehearsal") for agent in sorted(defaults)
+            }
+            resolution = scenario.resolve(state, actions, rng.within(str(round_)))
+            state = resolution.state
+            check_plain(state, "the state")
+            if not resolution.again:
+                break
         scenario.done(state)
+        scenario.outcome(state)
         scenario.metrics(state)
-        seen = {agent: scenario.observe(state, agent) for agent in scenario.who_acts(state)}
-        actions = {
-            agent: Action(agent, 0, seen[agent].legal.default, "", "defaulted", "a rehearsal") for agent in sorted(seen)
-        }
-        scenario.resolve(state, actions, rng)
-    except Exception as error:
+    except Exception as error:  # a scenario may raise anything at values that it does not expect
         # Without the message, which may name what differs from machine to machine and would stand in the log.
         raise SimulationError(f"the scenario cannot go on from this state ({type(error).__name__})") from error
