@@ -29,6 +29,12 @@ class SimulateSpec(Spec):
     baseline: Literal["none", "vote"] = "none"
     """What each simulation is set against: nothing, or a vote that may spend as many tokens on the same question, where
     the scenario has one (`efficiency/equal_budget_gain`)."""
+    without: tuple[Literal["last_agent", "paths"], ...] | None = None
+    """Parts that each ended simulation is played again without, at the same draws, to see what they were worth: its
+    last agent (`efficiency/last_agent_gain`), and paths that talk took, each by itself
+    (`efficiency/unnecessary_path_ratio`). Calls whose prompts stay the same are not made again."""
+    most_paths: int | None = Field(default=None, ge=1)
+    """Paths that are tried of each simulation, drawn at random where there are more; none tries 16."""
     together: int = Field(default=64, ge=1, json_schema_extra=NOT_IDENTITY)
     """Simulations that one worker plays at once. They share its models, and their turns share batches."""
     tracking: TrackingSpec = Field(default=TrackingSpec(), json_schema_extra=NOT_IDENTITY)

@@ -277,22 +277,23 @@ class GroupSpec(Spec):
     """What they remember."""
     evolution: SelfEvolutionSpec | None = None
     """How they may change themselves."""
-    draws: dict[str, DistributionSpec] = Field(default_factory=dict)
+    draws: dict[str, DistributionSpec] | None = None
     """Facts that are drawn for each of them, e.g. `{age: {kind: normal, mean: 40, std: 15, low: 18}}`; they become
     attributes."""
-    traits: tuple[str, ...] = ()
+    traits: tuple[str, ...] | None = None
     """Drawn facts that are written out as traits (`age: 41`)."""
-    bins: dict[str, Bounds] = Field(default_factory=dict)
+    bins: dict[str, Bounds] | None = None
     """Written-out numbers that are told as ranges, e.g. `{age: [18, 65]}` for `age: 18 to 65`."""
     weight: float = Field(default=1.0, gt=0)
     """Share of the population, relative to the other groups."""
 
     @model_validator(mode="after")
     def _facts_are_drawn(self) -> GroupSpec:
-        missing = next((name for name in self.traits if name not in self.draws), None)
+        draws, traits = self.draws or {}, self.traits or ()
+        missing = next((name for name in traits if name not in draws), None)
         if missing is not None:
-            raise misfit(f"{missing} is not drawn", "traits", "draws", expected=" | ".join(self.draws) or "a draw")
-        check_bounds(self.bins, self.traits)
+            raise misfit(f"{missing} is not drawn", "traits", "draws", expected=" | ".join(draws) or "a draw")
+        check_bounds(self.bins or {}, traits)
         return self
 
 
@@ -322,7 +323,7 @@ class TablePopulation(Spec):
     """Column that holds the role."""
     traits: tuple[str, ...] = ()
     """Columns that are written out as traits (`age: 41`)."""
-    bins: dict[str, Bounds] = Field(default_factory=dict)
+    bins: dict[str, Bounds] | None = None
     """Traits that are told as ranges, e.g. `{age: [18, 65]}` for `age: 18 to 65`."""
     attributes: tuple[str, ...] = ()
     """Columns that become attributes."""
@@ -333,7 +334,7 @@ class TablePopulation(Spec):
 
     @model_validator(mode="after")
     def _ranges_fit(self) -> TablePopulation:
-        check_bounds(self.bins, self.traits)
+        check_bounds(self.bins or {}, self.traits)
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from steerline.config.base import Spec, misfit
+from steerline.config.base import NOT_IDENTITY, Spec, misfit
 from steerline.config.inference import LocalBackendSpec, NoisyBackendSpec, OpenAIBackendSpec, ServedBackendSpec
 from steerline.config.simulation_agents import AgentId
 from steerline.config.steering import SteeringSpec
@@ -27,6 +27,9 @@ class ModelRef(Spec):
     """Cost of a million prompt tokens."""
     completion_price: float = Field(default=0.0, ge=0)
     """Cost of a million completion tokens."""
+    parameters: float | None = Field(default=None, gt=0, json_schema_extra=NOT_IDENTITY)
+    """Weights that act on a token, for an estimate of the work (`efficiency/flops`); none counts those of a local
+    model."""
 
 
 EngineMode = Literal["simultaneous", "sequential", "event"]

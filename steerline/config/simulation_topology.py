@@ -205,6 +205,8 @@ class MessageMatch(Spec):
     """From these agents."""
     recipients: tuple[AgentId, ...] | None = None
     """To these agents."""
+    ticks: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """Sent in these ticks."""
     pattern: Pattern | None = None
     """Regular expression that the text contains."""
 

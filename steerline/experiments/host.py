@@ -18,7 +18,10 @@ from steerline.inference.client import InferenceClient
 from steerline.inference.request import Backend
 from steerline.simulation.cells import Cell
 from steerline.simulation.efficiency.vote import against_vote
+from steerline.simulation.efficiency.without import played_without
 from steerline.simulation.engine import Engine, Surroundings
+from steerline.simulation.result import Result
+from steerline.simulation.store.base import Store
 from steerline.simulation.store.sqlite import SqliteStore
 
 Say = Callable[[str], None]
@@ -86,16 +89,27 @@ async def _play(cell: Cell, folder: Path, client: InferenceClient) -> Played:
         try:
             around = Surroundings(client=client)
             result = await Engine(cell.spec, store, cell.name, around=around, steal=True).run()
-            worth: Mapping[str, float] = {}
-            if cell.against_vote and result.status == "ended":
-                vote, worth = await against_vote(result, store, around)
-                if vote.status != "ended":
-                    result = replace(result, status=vote.status, reason=f"the vote beside it: {vote.reason}")
+            result, worth = await _judged(cell, result, store, around)
             return keep(cell, result, store, folder, time.monotonic() - began, worth)
         except Exception as error:  # noqa: BLE001  a scenario or brain of somebody's own may raise anything
             failed = Played(cell.name, "failed", _told(error), seconds=time.monotonic() - began)
             failed.save(folder)
             return failed
+
+
+async def _judged(cell: Cell, result: Result, store: Store, around: Surroundings) -> tuple[Result, dict[str, float]]:
+    """What simulations beside an ended one say of it. It stands as they stand, while one of them has not ended."""
+    worth: dict[str, float] = {}
+    if cell.against_vote and result.status == "ended":
+        vote, worth = await against_vote(result, store, around)
+        if vote.status != "ended":
+            result = replace(result, status=vote.status, reason=f"the vote beside it: {vote.reason}")
+    for part in cell.without if result.status == "ended" else ():
+        other, found = await played_without(part, result, store, around, cell.most_paths)
+        worth |= found
+        if other is not None:
+            return replace(result, status=other.status, reason=f"beside it, without a part: {other.reason}"), worth
+    return result, worth
 
 
 def _told(error: Exception) -> str:

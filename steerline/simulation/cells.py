@@ -14,6 +14,7 @@ from steerline.config.simulation import SimulationSpec
 from steerline.config.sweep_points import short_names
 from steerline.errors import SimulationError
 from steerline.simulation.efficiency.vote import ballot
+from steerline.simulation.efficiency.without import MOST_PATHS, Part, less_the_last
 from steerline.simulation.game import Game
 
 
@@ -26,12 +27,16 @@ class Cell:
         values: dotted path of the grid to the value it has here.
         spec: the simulation, with its seed.
         against_vote: whether a vote of equal cost is played beside it.
+        without: parts that it is played again without, once it has ended.
+        most_paths: paths that are tried, if paths are among them.
     """
 
     name: str
     values: Mapping[str, Any]
     spec: SimulationSpec
     against_vote: bool = False
+    without: tuple[Part, ...] = ()
+    most_paths: int = MOST_PATHS
 
     @property
     def point(self) -> str:
@@ -51,7 +56,7 @@ def cells(job: SimulateSpec) -> list[Cell]:
     Raises:
         ConfigError: a combination is no valid spec.
         SimulationError: it names a scenario, topology or setting that does not exist, takes the course
-            of another, or has no vote to stand against.
+            of another, has no vote to stand against, or cannot be played without its last agent.
     """
     found: dict[str, Cell] = {}
     against_vote = job.baseline == "vote"
@@ -63,7 +68,12 @@ def cells(job: SimulateSpec) -> list[Cell]:
             if against_vote:
                 Game.of(ballot(spec, 1))
                 name += "-vs"
-            cell = Cell(name, point, spec, against_vote)
+            without, most_paths = job.without or (), job.most_paths or MOST_PATHS
+            if "last_agent" in without:
+                Game.of(less_the_last(spec))
+            if without:
+                name += "-wo" + "".join(part[0] for part in without) + (str(most_paths) if "paths" in without else "")
+            cell = Cell(name, point, spec, against_vote, without, most_paths)
             twin = found.setdefault(cell.name, cell)
             if twin is not cell:
                 raise SimulationError(

@@ -84,6 +84,7 @@ def _matches(match: MessageMatch, message: Message, recipient: str) -> bool:
     return (
         (match.senders is None or message.sender in match.senders)
         and (match.recipients is None or recipient in match.recipients)
+        and (match.ticks is None or message.tick in match.ticks)
         and (match.pattern is None or re.search(match.pattern, message.text) is not None)
     )
 

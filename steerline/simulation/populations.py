@@ -85,7 +85,8 @@ def _drawn(group: GroupSpec, name: str, rng: CounterRng) -> Profile:
     if not group.draws:
         return group.profile
     facts = {fact: quantile(spec, rng.uniform(f"fact/{fact}", name)) for fact, spec in group.draws.items()}
-    told = tuple(f"{fact}: {_told(facts[fact], group.bins.get(fact), name)}" for fact in group.traits)
+    bins = group.bins or {}
+    told = tuple(f"{fact}: {_told(facts[fact], bins.get(fact), name)}" for fact in group.traits or ())
     return group.profile.model_copy(
         update={"attributes": {**group.profile.attributes, **facts}, "traits": (*group.profile.traits, *told)}
     )
@@ -152,10 +153,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _profile_of(spec: TablePopulation, row: dict[str, Any], number: int) -> Profile:
-    source = f"{Path(spec.path).name}, row {number + 1}"
+    source, bins = f"{Path(spec.path).name}, row {number + 1}", spec.bins or {}
     return Profile(
         role=str(row[spec.role]) if spec.role else "",
-        traits=tuple(f"{column}: {_told(row[column], spec.bins.get(column), source)}" for column in spec.traits),
+        traits=tuple(f"{column}: {_told(row[column], bins.get(column), source)}" for column in spec.traits),
         attributes={column: row[column] for column in spec.attributes},
         provenance="data_derived",
         source_ref=source,

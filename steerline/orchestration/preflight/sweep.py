@@ -106,7 +106,9 @@ def _simulated(sweep: SweepSpec) -> Recorded | None:
     which the simulations' own check says."""
     assert isinstance(sweep.base, SimulateSpec)
     try:
-        return Recorded(metric_names(sweep.base.simulation, against_vote=sweep.base.baseline == "vote"), frozenset())
+        base = sweep.base
+        names = metric_names(base.simulation, against_vote=base.baseline == "vote", without=base.without or ())
+        return Recorded(names, frozenset())
     except SimulationError:
         return None
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from steerline.config.inference import LocalBackendSpec
+from steerline.config.simulation_running import ModelRef
 from steerline.simulation.efficiency.overlap import repeated_share, similarity
 from steerline.simulation.event import Event
 from steerline.simulation.result import Result
@@ -34,8 +36,9 @@ def efficiency(result: Result, calls: Sequence[Call]) -> dict[str, float]:
 
         With model calls: calls, prompt_tokens, completion_tokens, cached_tokens, prefix_hit = sum k / sum p,
         model_seconds = sum s, critical_path_s = sum over ticks of max s, parallel_speed = their ratio, cost and
-        cost_uncached by the models' prices, communication_tax (share of prompt word runs that stood in an earlier
-        prompt or answer), coordination_overhead = calls - 1, against one agent that answers once.
+        cost_uncached by the models' prices, flops = 2 * weights * (p - k + o) where all models' weights are known,
+        communication_tax (share of prompt word runs that stood in an earlier prompt or answer), coordination_overhead =
+        calls - 1, against one agent that answers once.
 
         With a right answer: correct, alone_correct (share right in the first round), error_amplification = P(run wrong)
         / P(one agent wrong), error_adoption (of the messages of a sender who was wrong to a receiver who was right, the
@@ -81,6 +84,7 @@ def _of_calls(result: Result, calls: Sequence[Call]) -> dict[str, float]:
         "coordination_overhead": float(len(calls) - 1),
         "communication_tax": repeated_share(said),
         **_cost(result, calls),
+        **_flops(result, calls),
     }
     if prompt:
         found["prefix_hit"] = cached / prompt
@@ -101,6 +105,28 @@ def _cost(result: Result, calls: Sequence[Call]) -> dict[str, float]:
         total += model.completion_price * _used(call, "completion_tokens")
         saved += model.prompt_price * _used(call, "cached_tokens")
     return {"cost": total / _MILLION, "cost_uncached": (total - saved) / _MILLION}
+
+
+def _flops(result: Result, calls: Sequence[Call]) -> dict[str, float]:
+    """Multiplications and additions, two for each weight and token; attention over the context is left out."""
+    weights = {alias: num_weights(ref) for alias, ref in result.spec.models.items()}
+    total = 0.0
+    for call in calls:
+        count = weights[call.request["model"]]
+        if count is None:
+            return {}
+        computed = _used(call, "prompt_tokens") - _used(call, "cached_tokens") + _used(call, "completion_tokens")
+        total += 2 * count * computed
+    return {"flops": total}
+
+
+def num_weights(ref: ModelRef) -> float | None:
+    """Weights that act on a token: as the reference says, or those of a local model; none where nobody knows."""
+    if ref.parameters is not None or not isinstance(ref.backend, LocalBackendSpec):
+        return ref.parameters
+    from steerline.models.facts import model_facts  # here, for scripted runs need no torch
+
+    return model_facts(ref.backend.model).num_parameters
 
 
 def _redundancy(turns: Sequence[Event]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import pytest
 from steerline.config.simulate import SimulateSpec
 from steerline.errors import ConfigError, SimulationError
 from steerline.simulation.cells import cells
-from tests.unit.experiments.jobs import games
+from tests.unit.experiments.jobs import debates, games
 
 
 def test_every_combination_is_played_with_every_seed_and_seeds_are_paired() -> None:
@@ -36,6 +36,17 @@ def test_a_name_says_what_decides_the_course_and_nothing_else() -> None:
 def test_a_scenario_without_a_question_has_no_vote_to_stand_against() -> None:
     with pytest.raises(SimulationError, match="public_goods has no vote"):
         cells(games(baseline="vote"))
+
+
+def test_what_is_found_out_beside_a_simulation_is_in_its_name() -> None:
+    jobs = [debates(), debates(without=("paths",)), debates(without=("paths",), most_paths=3), debates(baseline="vote")]
+    assert len({cells(job)[0].name for job in jobs}) == 4
+
+
+def test_a_simulation_that_lists_one_agent_cannot_lose_its_last() -> None:
+    one = debates().simulation.model_copy(update={"agents": debates().simulation.agents[:1]})
+    with pytest.raises(SimulationError, match="no last agent"):
+        cells(debates(without=("last_agent",)).model_copy(update={"simulation": one}))
 
 
 def test_a_combination_that_is_no_simulation_is_refused_with_its_path() -> None:

@@ -131,6 +131,17 @@ def test_a_vote_whose_model_fails_pauses_the_simulation_and_is_taken_up_again(tm
     assert all("-vote" in request.simulation for request in up.asked)
 
 
+def test_parts_of_a_debate_are_judged_by_playing_it_without_them(tmp_path: Path) -> None:
+    found = cells(debates(seeds=SEEDS, without=("last_agent", "paths"), most_paths=4))
+    played, _ = _play(found, tmp_path)
+    for cell, one in zip(found, played, strict=True):
+        less = run(cell.spec.model_copy(update={"agents": cell.spec.agents[:-1]}))
+        assert one.efficiency["without_last_correct"] == float(less.outcome["correct"])
+        # Independent agents hear and stay as they are.
+        assert (one.efficiency["paths"], one.efficiency["unnecessary_path_ratio"]) == (6, 1)
+        assert one.hash == run(cell.spec, sim=cell.name).hash
+
+
 def test_a_lease_that_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
     from steerline.simulation.store.sqlite import SqliteStore
 

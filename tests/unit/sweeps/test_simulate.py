@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from steerline.config.inference import LocalBackendSpec
+from steerline.config.simulation import SimulationSpec
 from steerline.config.sweep import SweepSpec
 from steerline.config.sweep_points import Point, trials
 from steerline.errors import SimulationError
@@ -17,6 +18,7 @@ from steerline.orchestration.preflight import preflight
 from steerline.simulation.metric_names import metric_names
 from steerline.sweeps.simulate import SimulateTrials
 from tests.unit.experiments.jobs import debates, games
+from tests.unit.simulation.worlds import MODEL
 from tests.unit.sweeps.sweeps import BOOST
 
 RETURN = "simulation.params.marginal_return"
@@ -68,7 +70,26 @@ def test_a_metric_that_no_simulation_gives_is_found_before_anything_starts(tmp_p
 
 
 def test_names_of_metrics_are_told_without_a_model() -> None:
-    assert {"accuracy", "vote_accuracy", "efficiency/message_density"} <= metric_names(debates().simulation)
+    known = metric_names(debates().simulation)
+    assert {"accuracy", "vote_accuracy", "efficiency/message_density"} <= known
+    assert metric_names(debates().simulation, without=("paths",)) - known == {
+        "efficiency/paths",
+        "efficiency/unnecessary_path_ratio",
+    }
+
+
+@pytest.mark.parametrize("kind", ["mix", "table", "generated"])
+def test_names_of_metrics_of_a_population_are_told_without_a_model(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("job\nbaker\nnurse\nbaker\n")
+    brain = {"kind": "llm", "model": "m"}
+    population: dict[str, object] = {
+        "mix": {"kind": "mix", "count": 3, "groups": [{"brain": brain}]},
+        "table": {"kind": "table", "path": str(path), "brain": brain},
+        "generated": {"kind": "generated", "count": 3, "model": "m", "brain": brain},
+    }[kind]
+    whole = games().simulation.model_dump() | {"agents": (), "population": population, "models": {"m": MODEL}}
+    assert "mean_contribution" in metric_names(SimulationSpec.model_validate(whole))
 
 
 def test_trials_with_a_model_share_it_and_differ_in_their_agents_steering(
