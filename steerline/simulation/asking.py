@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steerline.config.inference import ServedBackendSpec
+from steerline.config.render import identity
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import LlmBrain
 from steerline.inference.client import Caller, InferenceClient, OnResult
@@ -59,8 +60,7 @@ class Asker:
         self.caller: Caller | None = None
         """The run's line of work; set while it runs."""
         self._revisions = {
-            alias: f"{ref.revision}:{digest(ref.backend.model_dump(mode='json'))[:16]}"
-            for alias, ref in game.spec.models.items()
+            alias: f"{ref.revision}:{digest(identity(ref.backend))[:16]}" for alias, ref in game.spec.models.items()
         }
         self._late: dict[str, str] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}

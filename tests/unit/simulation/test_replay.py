@@ -139,3 +139,14 @@ def test_the_cache_answers_equal_requests_of_other_simulations_at_temperature_0(
     second = run(cold, store=store, sim="t", backends={"m": server})
     assert second.hash == first.hash
     assert server.asked == []
+
+
+def test_a_backends_limits_are_no_part_of_what_is_asked() -> None:
+    store = MemoryStore()
+    result = recorded(store)
+    other = SPEC.model_dump()
+    other["models"]["m"]["backend"] |= {"max_in_flight": 3, "timeout_s": 1.0}
+    assert replayed(store, SimulationSpec.model_validate(other)).hash == result.hash
+    other["models"]["m"]["backend"]["url"] = "http://127.0.0.1:8/v1"
+    with pytest.raises(ReplayError, match="differs from the journal"):
+        replayed(store, SimulationSpec.model_validate(other))
