@@ -39,9 +39,9 @@ def routes(desk: Desk) -> APIRouter:
     async def create(
         form: ExperimentForm, principal: Writer, idempotency_key: IdempotencyKey = None
     ) -> ExperimentDetail:
-        view, sims = await asyncio.to_thread(lambda: _create(desk, form, principal, idempotency_key))
-        for sim in sims:
-            await desk.parts.hosts.wake(sim)
+        view, first = await asyncio.to_thread(lambda: _create(desk, form, principal, idempotency_key))
+        # A host that looks for one finds the others.
+        await desk.parts.hosts.wake(first)
         return view
 
     @router.get("/v1/experiments", responses=responses(), summary="Experiments, the newest first")
@@ -59,9 +59,7 @@ def routes(desk: Desk) -> APIRouter:
     return router
 
 
-def _create(
-    desk: Desk, form: ExperimentForm, principal: Principal, key: str | None
-) -> tuple[ExperimentDetail, list[str]]:
+def _create(desk: Desk, form: ExperimentForm, principal: Principal, key: str | None) -> tuple[ExperimentDetail, str]:
     name = f"exp-{name_for(principal, key, 'experiment')}"
     found = _members(desk, form)
     content = {
@@ -85,7 +83,7 @@ def _create(
             make(desk, sim, member.spec, start=False)
             desk.store.operate(sim, EXPERIMENT, {"name": name, "values": dict(member.values)})
             desk.store.want(sim)
-    return _detail(desk, name), sims
+    return _detail(desk, name), sims[0]
 
 
 def _members(desk: Desk, form: ExperimentForm) -> list[Member]:

@@ -30,8 +30,6 @@ from steerline.simulation.store.base import Lease, Store
 
 log = logging.getLogger("steerline.serving")
 
-ENDED = ("ended", "stopped")
-"""How a simulation stands that nothing is left to play of."""
 RECORDED = "recorded"
 """Operation that says that a tracking server has a simulation that ended."""
 
@@ -92,12 +90,13 @@ class SimulationHost:
         self._recording = recording
         self._grace_s = grace_s
         self._client: InferenceClient | None = None
-        self._attended: dict[str, asyncio.Task[None]] = {}
+        self._played: dict[str, asyncio.Task[None]] = {}
+        # One at a time, for figures are drawn by a library that does one thing at a time.
+        self._seen_off: asyncio.Task[None] | None = None
+        self._record_after = 0.0
         self._looker: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._leaving = False
-        # Figures are drawn by a library that does one thing at a time.
-        self._one_records = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._client = InferenceClient(self._backends, self._client_spec)
@@ -111,8 +110,8 @@ class SimulationHost:
 
     @property
     def playing(self) -> tuple[str, ...]:
-        """The simulations that it plays or records now."""
-        return tuple(self._attended)
+        """The simulations that it plays now."""
+        return tuple(self._played)
 
     def wake(self) -> None:
         """Look into the store now."""
@@ -133,7 +132,7 @@ class SimulationHost:
         self.wake()
         if self._looker is not None:
             await self._looker
-        tasks = list(self._attended.values())
+        tasks = [*self._played.values(), *([] if self._seen_off is None else [self._seen_off])]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self._grace_s)
             for task in late:
@@ -157,33 +156,34 @@ class SimulationHost:
                 continue
 
     async def _take_on(self) -> None:
-        free = self._limits.together - len(self._attended)
-        if free <= 0:
-            return
-        # Those that are attended already may be among them, between two leases.
-        found = await asyncio.to_thread(self._store.runnable, free + len(self._attended))
-        for sim in [sim for sim in found if sim not in self._attended][:free]:
-            if self._leaving:
-                return
-            task = asyncio.create_task(self._attend(sim), name=f"simulation {sim}")
-            self._attended[sim] = task
-            task.add_done_callback(partial(self._done, sim))
+        free = self._limits.together - len(self._played)
+        if free > 0:
+            # Those that are played already may be among them, between two leases.
+            found = await asyncio.to_thread(self._store.runnable, free + len(self._played))
+            for sim in [sim for sim in found if sim not in self._played][:free]:
+                self._played[sim] = task = asyncio.create_task(self._attend(sim), name=f"simulation {sim}")
+                task.add_done_callback(partial(self._rested, sim))
+        if self._seen_off is None and time.monotonic() >= self._record_after:
+            for sim in await asyncio.to_thread(partial(self._store.runnable, 1, ended=True)):
+                self._seen_off = asyncio.create_task(self._see_off(sim), name=f"end of simulation {sim}")
+                self._seen_off.add_done_callback(self._was_seen_off)
 
-    def _done(self, sim: str, _task: asyncio.Task[None]) -> None:
-        self._attended.pop(sim, None)
+    def _rested(self, sim: str, _task: asyncio.Task[None]) -> None:
+        self._played.pop(sim, None)
         if self._client is not None:
             self._client.forget(sim)
         self.wake()
 
+    def _was_seen_off(self, _task: asyncio.Task[None]) -> None:
+        self._seen_off = None
+        self.wake()
+
     async def _attend(self, sim: str) -> None:
-        """Play a simulation until it stands still, and record it once it has ended. What fails stays with it."""
+        """Play a simulation until it stands still. What fails stays with it."""
         hosted = self._store.hosted(sim)
         served = 0 if hosted is None else hosted.number
         try:
-            if not self._has_ended(sim):
-                await self._play(sim)
-            if self._has_ended(sim):
-                await self._see_off(sim)
+            await self._play(sim)
         except HandedOver:
             log.info("simulation %s is handed over", sim)
         except LeaseError as error:
@@ -200,10 +200,6 @@ class SimulationHost:
         result = await engine.run()
         log.info("simulation %s is %s after %d ticks: %s", sim, result.status, result.tick, result.reason)
 
-    def _has_ended(self, sim: str) -> bool:
-        record = self._store.find(sim)
-        return record is not None and record.status in ENDED
-
     def _fail(self, sim: str, served: int, error: Exception) -> None:
         """Say in the store why a simulation cannot go on, so that no host tries again before somebody asks."""
         log.warning("simulation %s failed", sim, exc_info=error)
@@ -218,28 +214,32 @@ class SimulationHost:
             log.warning("the failure of simulation %s could not be noted: %s", sim, second)
 
     async def _see_off(self, sim: str) -> None:
-        """Record a simulation that has ended, and forget that it was wanted. The lease keeps a second host away."""
-        lease = self._store.acquire(sim, self.name, self._limits.lease_s)
-        keeper = asyncio.create_task(self._keep(lease))
-        again_at = None
+        """Record a simulation that has ended, and forget that it was wanted. The lease keeps other hosts away."""
         try:
-            if self._recording is not None and not any(o.kind == RECORDED for o in self._store.operations(sim)):
-                again_at = await self._record(sim, self._recording)
-            self._store.postpone(lease, again_at)
-        finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-            self._store.release(lease)
-
-    async def _record(self, sim: str, recording: Recording) -> float | None:
-        """Record a simulation; when to try again, where that failed."""
-        async with self._one_records:
+            lease = self._store.acquire(sim, self.name, self._limits.lease_s)
+            keeper = asyncio.create_task(self._keep(lease))
             try:
-                where = await asyncio.to_thread(recording.record, self._store, sim)
-            except Exception as error:  # noqa: BLE001  whatever it is, the simulation has ended well
-                log.warning("simulation %s is not recorded, and is tried again: %s", sim, error)
-                self._store.operate(sim, "not_recorded", {"reason": told(error)})
-                return time.time() + self._limits.record_again_s
+                self._store.postpone(lease, await self._record(sim))
+            finally:
+                keeper.cancel()
+                await asyncio.gather(keeper, return_exceptions=True)
+                self._store.release(lease)
+        except SimulationError as error:
+            # It stays to be seen off: by the host that has taken it, or by whoever reaches the store next.
+            log.info("simulation %s is left to be seen off: %s", sim, error)
+
+    async def _record(self, sim: str) -> float | None:
+        """Record a simulation, once; when to try again, where that failed."""
+        if self._recording is None or any(entry.kind == RECORDED for entry in self._store.operations(sim)):
+            return None
+        try:
+            where = await asyncio.to_thread(self._recording.record, self._store, sim)
+        except Exception as error:  # noqa: BLE001  whatever it is, the simulation has ended well
+            log.warning("simulation %s is not recorded, and is tried again: %s", sim, error)
+            self._store.operate(sim, "not_recorded", {"reason": told(error)})
+            # A server that is away is away for all.
+            self._record_after = time.monotonic() + self._limits.record_again_s
+            return time.time() + self._limits.record_again_s
         self._store.operate(sim, RECORDED, {"at": where})
         return None
 

@@ -277,8 +277,13 @@ class Store(Protocol):
         """
         ...
 
-    def runnable(self, most: int) -> Sequence[str]:
-        """Simulations that somebody wants played and that nobody plays, those first that have waited longest."""
+    def runnable(self, most: int, *, ended: bool = False) -> Sequence[str]:
+        """Simulations that somebody wants played and that nobody plays, those first that have waited longest.
+
+        Args:
+            most: of them.
+            ended: those that have ended since and have not been seen off, in place of those that can be played.
+        """
         ...
 
     def stand_still(

@@ -175,13 +175,14 @@ class MemoryStore:
         older = [one for one in fit if before is None or one.place < before]
         return sorted(older, key=lambda one: -one.place)[:most]
 
-    def runnable(self, most: int) -> Sequence[str]:
+    def runnable(self, most: int, *, ended: bool = False) -> Sequence[str]:
         now = self._clock()
         due = [
             (kept.asked.due, kept.asked.place, sim)
             for sim, kept in self._kept.items()
             if kept.asked is not None and kept.asked.due is not None and kept.asked.due <= now
             if kept.lease is None or kept.lease.expires <= now
+            if (kept.record.status in ("ended", "stopped")) == ended
         ]
         return [sim for _, _, sim in sorted(due)[:most]]
 

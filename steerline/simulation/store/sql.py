@@ -257,10 +257,11 @@ class SqlStore(ABC):
         rows = self._query(statement, (2**62 if before is None else before, *statuses, most))
         return [_hosted_of(row) for row in rows]
 
-    def runnable(self, most: int) -> Sequence[str]:
+    def runnable(self, most: int, *, ended: bool = False) -> Sequence[str]:
         now = self._clock()
         rows = self._query(
             "SELECT h.sim FROM hosted h JOIN simulations s ON s.sim = h.sim WHERE h.due <= ? "
+            f"AND s.status {'IN' if ended else 'NOT IN'} ('ended', 'stopped') "
             "AND (s.owner IS NULL OR s.expires <= ?) ORDER BY h.due, h.place LIMIT ?",
             (now, now, most),
         )

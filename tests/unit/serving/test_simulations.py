@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from steerline.simulation.runner import run
 from steerline.simulation.store.base import Store
 from steerline.simulation.store.memory import MemoryStore
 from steerline.simulation.store.sqlite import SqliteStore
-from tests.unit.serving.hosting import host, is_idle, posted, status, until
+from tests.unit.serving.hosting import QUICK, host, is_idle, posted, status, until
 from tests.unit.simulation.worlds import Server, drawn, llm, spec
 
 GAME = spec(llm(), "conditional", "punisher", punishment=True)
@@ -268,10 +269,6 @@ def test_a_host_that_closes_ends_its_tick_and_the_next_one_goes_on_at_once(store
 
 
 def test_no_more_are_played_at_once_than_allowed(store: Store) -> None:
-    from dataclasses import replace
-
-    from tests.unit.serving.hosting import QUICK
-
     most = 0
 
     async def play() -> None:
@@ -317,6 +314,22 @@ def test_a_recording_that_fails_is_tried_again_and_blocks_nobody(store: Store) -
     asyncio.run(play())
     assert records.recorded == ["s"]
     assert kinds(store, "s")[-3:] == ["not_recorded", "not_recorded", RECORDED]
+
+
+def test_recordings_that_fail_take_no_place_from_what_is_to_be_played(store: Store) -> None:
+    for number in range(3):
+        posted(store, f"old{number}", GAME)
+        run(GAME, store=store, sim=f"old{number}", backends={"m": Server()})
+
+    async def play() -> None:
+        limits = replace(QUICK, together=1, record_again_s=60.0)
+        async with host(store, recording=Records(failures=100), limits=limits):
+            posted(store, "new", GAME)
+            await until(lambda: status(store, "new") == "ended")
+
+    asyncio.run(play())
+    tried = [sim for sim in ("old0", "old1", "old2", "new") if "not_recorded" in kinds(store, sim)]
+    assert tried == ["old0"]
 
 
 def test_what_ended_on_a_host_that_died_before_it_recorded_is_recorded_by_another(store: Store) -> None:

@@ -312,11 +312,14 @@ def test_a_simulation_that_waits_is_runnable_at_its_time_and_when_it_is_nudged(o
     store.nudge("s")
     assert list(store.runnable(1)) == ["s"]
     lease = store.acquire("s", "me", 30.0)
-    store.postpone(lease, None)
     store.set_status(lease, "ended", "")
     store.release(lease)
+    assert (list(store.runnable(1)), list(store.runnable(1, ended=True))) == ([], ["s"])
+    lease = store.acquire("s", "me", 30.0)
+    store.postpone(lease, None)
+    store.release(lease)
     store.nudge("s")
-    assert list(store.runnable(1)) == []
+    assert (list(store.runnable(1)), list(store.runnable(1, ended=True))) == ([], [])
 
 
 def test_hosted_simulations_come_in_pages_newest_first(open_store: OpenStore) -> None:
