@@ -32,7 +32,7 @@ export async function models(): Promise<Model[]> {
 /** The answer, piece by piece; what it cost comes last. */
 export async function* chat(ask: Ask, signal: AbortSignal): AsyncGenerator<Piece> {
   const { strength, ...rest } = ask;
-  const steering = strength === null ? {} : { steering: { boost: { strength } } };
+  const steering = strength === null ? {} : { steering: strength };
   const body = { ...rest, ...steering, stream: true, stream_options: { include_usage: true } };
   const response = await send("POST", "v1/chat/completions", { body, accept: "text/event-stream", signal });
   for await (const message of messages(response)) {

@@ -31,8 +31,16 @@ export interface Page {
   next: string | null;
 }
 
-export async function list(limit = 100): Promise<Page> {
-  return await call("GET", `v1/simulations?limit=${limit}`);
+/** The newest ones, `pages` times 100 at most. */
+export async function list(pages = 1): Promise<Page> {
+  const found: Page = { data: [], next: null };
+  for (let page = 0; page < pages; page += 1) {
+    const more = await call<Page>("GET", `v1/simulations?limit=100${found.next ? `&cursor=${found.next}` : ""}`);
+    found.data.push(...more.data);
+    found.next = more.next;
+    if (!more.next) break;
+  }
+  return found;
 }
 
 export async function find(id: string): Promise<SimulationDetail> {
@@ -40,14 +48,14 @@ export async function find(id: string): Promise<SimulationDetail> {
 }
 
 /** Starts a simulation; sending it twice under one key starts it once. */
-export async function create(spec: Partial<SimulationSpec>, once: string): Promise<Simulation> {
-  return await call("POST", "v1/simulations", spec, { headers: { "Idempotency-Key": once } });
+export async function create(spec: Partial<SimulationSpec>, begin: boolean, once: string): Promise<Simulation> {
+  return await call("POST", `v1/simulations?start=${begin}`, spec, { headers: { "Idempotency-Key": once } });
 }
 
 export type Order = "pause" | "resume" | "step" | "stop";
 
 export async function order(id: string, what: Order): Promise<void> {
-  await call("POST", at(id, `:${what}`), {});
+  await call("POST", at(id, `:${what}`));
 }
 
 export interface Fork {
@@ -90,21 +98,33 @@ export async function state(id: string, tick: number | null): Promise<State> {
 }
 
 export async function questions(id: string): Promise<Question[]> {
-  return (await call<{ data: Question[] }>("GET", at(id, "/questions"))).data;
+  return await call("GET", at(id, "/questions"));
 }
 
 export async function answer(id: string, question: string, text: string): Promise<void> {
-  await call("POST", at(id, `/questions/${encodeURIComponent(question)}`), { text });
+  const path = question.split("/").map(encodeURIComponent).join("/");
+  await call("POST", at(id, `/questions/${path}:answer`), { text });
 }
 
 /** All events so far. */
 export async function events(id: string, signal?: AbortSignal): Promise<Event[]> {
-  const response = await send("GET", at(id, "/events"), { accept: "application/x-ndjson", signal });
-  const text = await response.text();
-  return text.split("\n").filter(Boolean).map((line) => JSON.parse(line) as Event);
+  const found: Event[] = [];
+  for (;;) {
+    // One answer carries some megabytes; an empty one says that nothing is left.
+    const path = at(id, `/events?after=${found.at(-1)?.seq ?? 0}`);
+    const text = await (await send("GET", path, { accept: "application/x-ndjson", signal })).text();
+    const lines = text.split("\n").filter(Boolean);
+    if (!lines.length) return found;
+    for (const line of lines) found.push(JSON.parse(line) as Event);
+  }
 }
 
-export type Followed = { kind: "event"; event: Event } | { kind: "status" } | { kind: "end" };
+/** The bundle: spec, log, journal and manifest. */
+export async function bundle(id: string): Promise<Blob> {
+  return await (await send("GET", at(id, "/export"), { accept: "application/zip" })).blob();
+}
+
+export type Followed = { kind: "event"; event: Event } | { kind: "end" };
 
 /** The events after number `after`, and those to come. */
 export async function* follow(
@@ -118,7 +138,6 @@ export async function* follow(
   opened();
   for await (const message of messages(response)) {
     if (message.event === "end") yield { kind: "end" };
-    else if (message.event === "status") yield { kind: "status" };
     else yield { kind: "event", event: JSON.parse(message.data) as Event };
   }
 }

@@ -31,7 +31,7 @@ export interface SimulationSpec {
   engine: string;
   max_ticks: number;
   seed: number;
-  models: { [alias: string]: Json };
+  models: { [alias: string]: Fields };
   [key: string]: Json | AgentSpec[] | undefined;
 }
 

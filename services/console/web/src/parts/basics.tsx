@@ -98,6 +98,7 @@ export function Slider({ label, value, most, step = 0.05, change, help }: Slider
         max={most}
         step={step}
         value={value}
+        style={{ "--fill": `${(100 * value) / most}%` }}
         aria-describedby={help ? `${id}-help` : undefined}
         onInput={(event) => set(event.currentTarget.value)}
       />

@@ -72,9 +72,10 @@ export function Chart({ title, series, ticks, marks = [], at = null, pick }: Cha
         ))}
       </svg>
       <p class="scale" aria-hidden="true">
-        <span>{number(low)}</span>
-        <span>{shown === null ? `${Math.max(0, ...series.map((one) => one.points.at(-1)?.[0] ?? 0))} ticks` : `tick ${shown}`}</span>
-        <span>{number(high)}</span>
+        <span>
+          {number(low)} to {number(high)}
+        </span>
+        <span>{shown === null ? played(Math.max(0, ...series.map((one) => one.points.at(-1)?.[0] ?? 0))) : `tick ${shown}`}</span>
       </p>
     </figure>
   );
@@ -101,6 +102,10 @@ function bounds(values: number[]): [number, number] {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   if (low < high) return low > 0 && low < high / 2 ? [0, high] : [low, high];
   return low === 0 ? [0, 1] : low > 0 ? [0, low] : [low, 0];
+}
+
+function played(ticks: number): string {
+  return ticks === 1 ? "1 tick" : `${ticks} ticks`;
 }
 
 function valueAt(series: Series, tick: number | null): string {

@@ -23,19 +23,21 @@ export function Graph({ history, topology, chosen, choose }: GraphProps) {
   const spots = layout(ids, topology);
   const edges = [...history.edges.values()].filter((edge) => spots.has(edge.from) && spots.has(edge.to));
   const most = Math.max(1, ...edges.map((edge) => edge.messages));
+  // So many lines are a carpet; those of the chosen agent stand out of it.
+  const many = edges.length > 300;
   const lately = new Set(history.lately.map((edge) => `${edge.from}\n${edge.to}`));
   const radius = ids.length > FEW ? 5 : ids.length > 16 ? 11 : 16;
   const all = [...history.members.keys()];
   const near = (edge: Edge) => chosen === null || edge.from === chosen || edge.to === chosen;
   return (
     <figure class="graph">
-      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="group" aria-label={told(history, edges)}>
+      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="group" class={many ? "many" : ""} aria-label={told(history, edges)}>
         <g class="links" aria-hidden="true">
           {edges.map((edge) => (
             <path
               key={`${edge.from} ${edge.to}`}
               d={bend(spots.get(edge.from)!, spots.get(edge.to)!)}
-              class={`link${near(edge) ? "" : " far"}${lately.has(`${edge.from}\n${edge.to}`) ? " lately" : ""}`}
+              class={`link${near(edge) ? (chosen ? " near" : "") : " far"}${lately.has(`${edge.from}\n${edge.to}`) ? " lately" : ""}`}
               stroke-width={0.8 + 2.6 * (edge.messages / most)}
             />
           ))}
@@ -66,6 +68,7 @@ export function Graph({ history, topology, chosen, choose }: GraphProps) {
           />
         ))}
       </svg>
+      {history.ticks > 0 && !edges.length && <figcaption>No agent has told another anything so far.</figcaption>}
       {drawn.length < members.length && (
         <figcaption>
           The {drawn.length} busiest of {members.length} agents.

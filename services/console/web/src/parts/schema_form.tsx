@@ -58,7 +58,7 @@ function Property({ name, schema, required, value, set }: PropertyProps) {
     return (
       <Field label={label} help={help}>
         {(ids) => (
-          <select {...ids} value={String(now ?? "")} onChange={(event) => set(event.currentTarget.value)}>
+          <select {...ids} value={String(now ?? "")} onChange={(event) => set(schema.enum!.find((one) => String(one) === event.currentTarget.value))}>
             {schema.enum!.map((option) => (
               <option key={String(option)} value={String(option)}>
                 {String(option).replaceAll("_", " ")}

@@ -101,11 +101,11 @@ function Line({ entry, all, choose }: { entry: Entry; all: readonly string[]; ch
         <button type="button" class="agent" onClick={() => choose(agent)}>
           {agent}
         </button>
-        {entry.what && <span class={entry.kind === "act" ? "deed" : "what"}>{short(entry.what)}</span>}
+        {entry.what && !spoken(entry) && <span class={entry.kind === "act" ? "deed" : "what"}>{short(entry.what)}</span>}
         {(entry.strength ?? 0) > 0 && <span class="steered-by">steered {entry.strength}</span>}
         {entry.to.length > 0 && <span class="to">to {reached(entry, all)}</span>}
       </header>
-      {entry.text && entry.text.trim() !== entry.what && <Text text={told(entry)} />}
+      <Text text={told(entry)} />
       {entry.warning && (
         <p class="warning">
           <Icon name="warning" /> {entry.warning}
@@ -134,11 +134,20 @@ function Text({ text }: { text: string }) {
   );
 }
 
-/** The words without the line that only repeats the action. */
+/** Whether what was done is the very words. */
+function spoken(entry: Entry): boolean {
+  return entry.kind === "act" && squeezed(entry.text) === squeezed(entry.what);
+}
+
+function squeezed(text: string): string {
+  return text.replaceAll(/\s+/g, " ").trim();
+}
+
+/** The words, without the line that only repeats the action. */
 function told(entry: Entry): string {
+  if (entry.kind !== "act" || entry.warning) return entry.text.trim();
   const lines = entry.text.split("\n");
-  const rest = lines.filter((line) => line.trim() !== `ANSWER: ${entry.what}`);
-  return rest.join("\n").trim();
+  return lines.filter((line) => spoken(entry) || !/^ANSWER:/i.test(line.trim())).join("\n").trim();
 }
 
 function short(text: string): string {

@@ -1,6 +1,6 @@
 /** A simulation that is being put together in the form. */
 
-import type { AgentSpec, BrainSpec, Fields, Json, ScenarioDetail, SimulationSpec } from "../api/types";
+import type { AgentSpec, BrainSpec, Fields, ScenarioDetail, SimulationSpec } from "../api/types";
 
 export interface Seat {
   /** Stays when the name is changed, so that the focus does. */
@@ -23,6 +23,7 @@ export interface Draft {
   topology: string;
   ticks: number;
   seed: number;
+  /** Whether it stands at its beginning until somebody lets it go. */
   paused: boolean;
 }
 
@@ -55,12 +56,12 @@ export function nameFor(place: number): string {
   return NAMES[place] ?? `agent-${String(place + 1).padStart(2, "0")}`;
 }
 
-export function brainOf(seat: Seat): BrainSpec {
-  const [kind, ...rest] = seat.brain.split(":");
+export function brainOf({ brain, strength }: Pick<Seat, "brain" | "strength">): BrainSpec {
+  const [kind, ...rest] = brain.split(":");
   const named = rest.join(":");
   if (kind === "human") return { kind: "human" };
   if (kind === "policy") return { kind: "scripted", policy: named };
-  return { kind: "llm", model: named, steering: { boost: { strength: seat.strength } } };
+  return { kind: "llm", model: named, steering: { boost: { strength } } };
 }
 
 /** The spec that is sent. Models are served ones, by their names. */
@@ -69,7 +70,6 @@ export function specOf(draft: Draft): Partial<SimulationSpec> {
     const profile = { ...seat.profile, ...(seat.role ? { role: seat.role } : {}) };
     return { id: seat.id, brain: brainOf(seat), memory: { kind: draft.memory }, ...(Object.keys(profile).length ? { profile } : {}) };
   });
-  const workflow: Json[] = draft.paused ? [{ kind: "pause", at: 0 }] : [];
   return {
     name: draft.name,
     scenario: draft.scenario,
@@ -78,7 +78,6 @@ export function specOf(draft: Draft): Partial<SimulationSpec> {
     topology: topologyOf(draft),
     max_ticks: draft.ticks,
     seed: draft.seed,
-    ...(workflow.length ? { workflow } : {}),
   };
 }
 
@@ -96,7 +95,7 @@ export function draftOf(scenario: ScenarioDetail): Draft {
   const rest = { scenario: scenario.name, name, memory: "window", seed: 0, paused: false };
   if (example?.agents.length) {
     const seats = example.agents.map((agent, row): Seat => ({ row, ...seatOf(agent) }));
-    return { ...rest, params: example.params, seats, topology: example.topology?.kind ?? "full", ticks: example.max_ticks };
+    return { ...rest, params: example.params ?? {}, seats, topology: example.topology?.kind ?? "full", ticks: example.max_ticks };
   }
   const policies = scenario.policies.map((policy) => policy.name);
   const seats = Array.from({ length: AGENTS }, (_, row): Seat => {

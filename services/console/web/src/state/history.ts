@@ -1,7 +1,7 @@
 /** What the events of a simulation amount to at a tick: who said what, who hears whom, the metrics. */
 
 import type { AgentSpec, Event, Fields, Json, SimulationSpec } from "../api/types";
-import { strengthOf } from "./steering";
+import { decides, strengthIn, strengthOf } from "./steering";
 
 export interface Entry {
   seq: number;
@@ -48,12 +48,17 @@ export interface History {
   /** Ticks before which somebody stepped in. */
   marks: { tick: number; what: string }[];
   ended: string | null;
+  models: SimulationSpec["models"];
 }
+
+/** Beyond it the oldest are let go. */
+const MOST_ENTRIES = 20_000;
 
 export const WORLD = "environment";
 
 export function start(spec: SimulationSpec): History {
-  const members = spec.agents.map((agent): [string, Member] => [agent.id, member(agent.id, agent)]);
+  const models = spec.models ?? {};
+  const members = spec.agents.map((agent): [string, Member] => [agent.id, member(agent.id, agent, models)]);
   return {
     ticks: 0,
     entries: [],
@@ -63,11 +68,12 @@ export function start(spec: SimulationSpec): History {
     lately: [],
     marks: [],
     ended: null,
+    models,
   };
 }
 
-function member(id: string, spec: AgentSpec | null): Member {
-  const strength = spec ? strengthOf(spec.brain) : null;
+function member(id: string, spec: AgentSpec | null, models: SimulationSpec["models"]): Member {
+  const strength = spec ? strengthOf(spec.brain, models) : null;
   return { id, spec, strength, turns: 0, said: 0, last: "", earned: null, gone: false };
 }
 
@@ -82,10 +88,8 @@ export function add(history: History, event: Event): void {
       history.ticks = event.tick + 1;
       break;
     case "action.taken":
-      act(history, event);
-      break;
     case "action.invalid":
-      warn(history, event);
+      act(history, event);
       break;
     case "msg.sent":
       sent(history, event);
@@ -129,7 +133,7 @@ export function add(history: History, event: Event): void {
 }
 
 function known(history: History, agent: string): Member {
-  const there = history.members.get(agent) ?? member(agent, null);
+  const there = history.members.get(agent) ?? member(agent, null, history.models);
   history.members.set(agent, there);
   return there;
 }
@@ -142,11 +146,6 @@ function act(history: History, event: Event): void {
   who.last = shown(payload.payload);
   const warning = payload.parse && payload.parse !== "ok" ? text(payload.reason) || text(payload.parse) : "";
   push(history, event, "act", { what: who.last, text: text(payload.text), warning, strength: who.strength });
-}
-
-function warn(history: History, event: Event): void {
-  const entry = history.entries.findLast((one) => one.seq === event.cause || one.agent === event.agent);
-  if (entry && !entry.warning) entry.warning = text(event.payload.reason) || "The answer could not be read.";
 }
 
 function sent(history: History, event: Event): void {
@@ -194,7 +193,7 @@ function adjusted(payload: Fields): string {
 function join(history: History, event: Event): void {
   if (!event.agent) return;
   const spec = event.payload.agent as unknown as AgentSpec;
-  history.members.set(event.agent, member(event.agent, spec));
+  history.members.set(event.agent, member(event.agent, spec, history.models));
   note(history, event, "change", `comes in, created by ${text(event.payload.parent)}`);
 }
 
@@ -213,12 +212,17 @@ function control(history: History, event: Event): void {
     for (const [id, spec] of Object.entries(agents)) {
       const who = known(history, id);
       const before = who.strength;
-      Object.assign(who, { spec, strength: strengthOf(spec.brain) });
+      Object.assign(who, { spec, strength: strengthOf(spec.brain, history.models) });
       const moved = before !== who.strength && who.strength !== null;
-      const what = moved ? `${id} is steered with ${who.strength} from here on` : `${id} is another from here on`;
+      const what = moved ? steeredWith(who) : `${id} is played by ${decides(spec.brain)} from here on`;
       mark(what);
       push(history, event, "control", { agent: id, what });
     }
+  } else if (kind === "steering") {
+    const who = known(history, (inner.agents as string[])[0] ?? "?");
+    who.strength = typeof inner.strength === "number" ? inner.strength : strengthIn((inner.steering ?? {}) as Fields);
+    mark(steeredWith(who));
+    push(history, event, "control", { agent: who.id, what: steeredWith(who) });
   } else if (kind === "message") {
     const to = (inner.recipients as string[] | null) ?? [];
     mark("a message from outside");
@@ -229,6 +233,10 @@ function control(history: History, event: Event): void {
   } else if (kind === "interview" || kind === "survey") {
     mark("an interview");
   }
+}
+
+function steeredWith(who: Member): string {
+  return `${who.id} is ${who.strength ? `steered with ${who.strength}` : "the plain model"} from here on`;
 }
 
 function measure(history: History, tick: number, values: Json | undefined): void {
@@ -247,6 +255,7 @@ function note(history: History, event: Event, kind: Entry["kind"], what: string,
 function push(history: History, event: Event, kind: Entry["kind"], rest: Partial<Entry>): void {
   const bare = { agent: event.agent, what: "", text: "", to: [], warning: "", strength: null };
   history.entries.push({ ...bare, ...rest, seq: event.seq, tick: event.tick, kind });
+  if (history.entries.length > MOST_ENTRIES) history.entries.splice(0, MOST_ENTRIES / 10);
 }
 
 /** A JSON value as people read it. */

@@ -2,7 +2,7 @@
 
 import { ApiFailure, words } from "../api/http";
 import * as api from "../api/simulations";
-import type { Event, Question, SimulationDetail } from "../api/types";
+import type { AgentSpec, Event, Question, SimulationDetail, SimulationSpec } from "../api/types";
 import { add, start, type History } from "./history";
 import { Value } from "./value";
 
@@ -10,6 +10,7 @@ import { Value } from "./value";
 const MOST_EVENTS = 50_000;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
+const POLL_MS = 1500;
 
 export type Connection = "connecting" | "live" | "lost" | "over";
 
@@ -38,12 +39,17 @@ export class Run {
   #drawing = 0;
   #over = new AbortController();
 
+  readonly #poll: ReturnType<typeof setInterval>;
+
   constructor(readonly id: string) {
     void this.#follow();
+    // What stands still has no events, and may be moved from elsewhere.
+    this.#poll = setInterval(() => document.visibilityState === "visible" && this.seen.now.connection === "live" && this.#ask(), POLL_MS);
   }
 
   close(): void {
     this.#over.abort();
+    clearInterval(this.#poll);
     cancelAnimationFrame(this.#drawing);
   }
 
@@ -51,37 +57,52 @@ export class Run {
   look(at: number | null): void {
     const detail = this.seen.now.detail;
     if (!detail || !this.#newest) return;
-    let history = this.#newest;
-    if (at !== null) {
-      history = start(detail.spec);
-      for (const event of this.#events) if (event.tick < at) add(history, event);
-    }
-    this.#set({ at, history });
+    this.#set({ at, history: at === null ? this.#newest : this.#told(detail.spec, at) });
   }
 
   /** Reads status and open questions anew. */
   async refresh(): Promise<void> {
     try {
       const detail = await api.find(this.id);
-      this.#newest ??= start(detail.spec);
+      if (detail.spec.population) await this.#cast(detail);
+      this.#newest ??= this.#told(detail.spec);
       const questions = detail.status === "waiting" ? await api.questions(this.id) : [];
-      this.#set({ detail, questions, history: this.seen.now.history ?? this.#newest, problem: "" });
+      this.#set({ detail, questions, history: this.seen.now.at === null ? this.#newest : this.seen.now.history, problem: "" });
     } catch (error) {
       this.#set({ problem: words(error) });
       throw error;
     }
   }
 
+  #born: AgentSpec[] | null = null;
+
+  /** Agents of a population are made when the simulation begins; the spec does not name them. */
+  async #cast(detail: SimulationDetail): Promise<void> {
+    if (!this.#born && detail.events > 0) {
+      this.#born = (await api.state(this.id, 0)).agents;
+      this.#newest = null; // It was begun without them.
+    }
+    if (this.#born) detail.spec = { ...detail.spec, agents: this.#born };
+  }
+
+  /** What has happened before a tick, by the events that have come. */
+  #told(spec: SimulationSpec, before = Infinity): History {
+    const history = start(spec);
+    for (const event of this.#events) if (event.tick < before) add(history, event);
+    return history;
+  }
+
   async #follow(): Promise<void> {
     let pause = FIRST_PAUSE_MS;
     while (!this.#over.signal.aborted) {
+      let came = 0;
       try {
         await this.refresh();
         for await (const message of api.follow(this.id, this.#last, this.#over.signal, () => this.#set({ connection: "live" }))) {
           pause = FIRST_PAUSE_MS;
+          came += 1;
           if (message.kind === "event") this.#take(message.event);
-          else void this.refresh().catch(() => undefined); // It has shown the problem already.
-          if (message.kind === "end") {
+          else {
             await this.refresh();
             this.#set({ connection: "over" });
             return;
@@ -92,6 +113,7 @@ export class Run {
         this.#set({ problem: words(error) });
         if (error instanceof ApiFailure && [401, 403, 404].includes(error.status)) return;
       }
+      if (came && !this.seen.now.problem) continue; // A long history comes in several answers.
       this.#set({ connection: "lost" });
       await new Promise((resume) => setTimeout(resume, pause));
       pause = Math.min(pause * 2, LONGEST_PAUSE_MS);

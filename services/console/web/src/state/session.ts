@@ -8,13 +8,19 @@ const SHORTCUTS = "steerline.shortcuts";
 
 /** The API key; it lives as long as the tab, and only there. */
 export const key = new Value<string>(sessionStorage.getItem(KEY) ?? "");
-/** Why a key is asked for; none while the endpoint is content. */
-export const keyWanted = new Value<string | null>(null);
+const NO_KEY = "none";
+/** Why a key is asked for; null while the endpoint is content. */
+export const keyWanted = new Value<string | null>(key.now ? null : "Calls of this endpoint carry a key. Enter yours to begin.");
 
 export function useKey(text: string): void {
   sessionStorage.setItem(KEY, text);
   key.set(text);
   keyWanted.set(null);
+}
+
+/** Goes on as nobody, at an endpoint that asks for no key. */
+export function goWithoutKey(): void {
+  useKey(NO_KEY);
 }
 
 export function forgetKey(): void {

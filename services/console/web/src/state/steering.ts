@@ -1,6 +1,6 @@
 /** An agent's steering strength inside its brain's spec. */
 
-import type { BrainSpec, Fields } from "../api/types";
+import type { BrainSpec, Fields, SimulationSpec } from "../api/types";
 
 /** The paper's strength is 1; what lies far beyond it seldom leaves a sentence whole. */
 export const MOST = 3;
@@ -10,12 +10,19 @@ function llm(brain: BrainSpec): BrainSpec | null {
   return brain.llm ?? null;
 }
 
-/** The strength that acts; 0 is the plain model, null an agent without a model. */
-export function strengthOf(brain: BrainSpec): number | null {
+/** The strength that acts; 0 is the plain model, null an agent without a model.
+ * @param models the simulation's, whose steering acts on agents that bring none. */
+export function strengthOf(brain: BrainSpec, models: SimulationSpec["models"]): number | null {
   const model = llm(brain);
   if (!model) return null;
-  const boost = (model.steering?.boost ?? null) as Fields | null;
-  return typeof boost?.strength === "number" ? boost.strength : boost ? 1 : 0;
+  const own = model.steering ?? (models[model.model ?? ""]?.steering as Fields | null | undefined);
+  return strengthIn(own ?? {});
+}
+
+/** The strength of a steering. */
+export function strengthIn(steering: Fields): number {
+  const part = (steering.boost ?? steering.residual_scale ?? null) as Fields | null;
+  return typeof part?.strength === "number" ? part.strength : part ? 1 : 0;
 }
 
 /** The brain with another strength; what else its steering says stays. */

@@ -27,20 +27,20 @@ async function told(id: string): Promise<Told> {
 export function Compare() {
   const { query } = useValue(place);
   const [a, b] = [query.get("a") ?? "", query.get("b") ?? ""];
-  const all = useLoaded(() => api.list(200), []);
+  const all = useLoaded(() => api.list(3), []);
   const both = useLoaded(async () => (a && b ? await Promise.all([told(a), told(b)]) : null), [a, b]);
   useEffect(() => {
     document.title = "Compare · Steerline";
   }, []);
   const choose = (which: "a" | "b", id: string) => go(["compare"], { a, b, [which]: id });
-  const names = (all.value?.data ?? []).map((one) => one.id);
+  const found = all.value?.data ?? [];
   return (
     <div class="page compare">
       <header class="page-head">
         <h1>Compare</h1>
       </header>
       {all.problem && <Problem text={all.problem} again={all.again} />}
-      {all.value && names.length < 2 && (
+      {all.value && found.length < 2 && (
         <Empty title="Two simulations are needed">
           <p>Start another one, or fork one at a tick and change an agent.</p>
           <a class="button main" href={link(["new"])}>
@@ -48,16 +48,16 @@ export function Compare() {
           </a>
         </Empty>
       )}
-      {names.length >= 2 && (
+      {found.length >= 2 && (
         <div class="pair">
           {(["a", "b"] as const).map((which, line) => (
             <label key={which} class={`line-${line}`}>
               <span>{which === "a" ? "First" : "Second"}</span>
               <select value={which === "a" ? a : b} onChange={(event) => choose(which, event.currentTarget.value)}>
                 <option value="">choose…</option>
-                {names.map((name) => (
-                  <option key={name} value={name}>
-                    {name}
+                {found.map((one) => (
+                  <option key={one.id} value={one.id}>
+                    {one.name === one.id ? one.id : `${one.name} · ${one.id}`}
                   </option>
                 ))}
               </select>
@@ -91,7 +91,7 @@ function Pair({ one, other }: { one: Told; other: Told }) {
         <h2>Metrics</h2>
         <div class="charts">
           {names.map((name) => {
-            const series: Series[] = [one, other].map((run) => ({ name: run.detail.id, points: run.history.metrics.get(name) ?? [] }));
+            const series: Series[] = [one, other].map((run) => ({ name: run.detail.name, points: run.history.metrics.get(name) ?? [] }));
             return <Chart key={name} title={name} series={series} ticks={ticks} marks={[]} />;
           })}
         </div>
@@ -102,8 +102,8 @@ function Pair({ one, other }: { one: Told; other: Told }) {
           <thead>
             <tr>
               <th scope="col">Metric</th>
-              <th scope="col" class="number line-0">{one.detail.id}</th>
-              <th scope="col" class="number line-1">{other.detail.id}</th>
+              <th scope="col" class="number line-0">{one.detail.name}</th>
+              <th scope="col" class="number line-1">{other.detail.name}</th>
               <th scope="col" class="number">Difference</th>
             </tr>
           </thead>
@@ -138,17 +138,25 @@ function headline(difference: Difference | null): string {
 }
 
 function Side({ run, event, line }: { run: Told; event: Event | null; line: number }) {
+  const entry = run.history.entries.find((one) => one.seq === event?.seq);
   return (
     <article class={`side line-${line}`}>
       <header>
-        <a href={link(["run", run.detail.id])}>{run.detail.id}</a> <StatusBadge status={run.detail.status} />
+        <a href={link(["run", run.detail.id])}>{run.detail.name}</a> <StatusBadge status={run.detail.status} />
       </header>
       {event ? (
         <>
           <p class="kind">
-            {event.agent ?? "the world"} · {event.kind.replace(".", " ")}
+            {entry?.agent ?? event.agent ?? "the world"} · {event.kind.replace(".", " ")}
           </p>
-          <div class="text">{typeof event.payload.text === "string" && event.payload.text ? event.payload.text : shown(event.payload)}</div>
+          {entry ? (
+            <>
+              <p class="deed">{entry.what}</p>
+              <div class="text">{entry.text.trim() === entry.what ? "" : entry.text}</div>
+            </>
+          ) : (
+            <div class="text">{shown(event.payload)}</div>
+          )}
         </>
       ) : (
         <p class="quiet">It has nothing more to tell.</p>

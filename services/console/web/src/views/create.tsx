@@ -64,7 +64,7 @@ function Form({ scenario, models: served }: { scenario: ScenarioDetail; models: 
   const spec = specOf(draft);
   const begin = () =>
     void task.run(async () => {
-      const made = await api.create(spec, once);
+      const made = await api.create(spec, !draft.paused, once);
       go(["run", made.id]);
     });
   return (
@@ -108,7 +108,7 @@ function Form({ scenario, models: served }: { scenario: ScenarioDetail; models: 
           <Field label="Name" wide>
             {(ids) => <input {...ids} type="text" required pattern="[A-Za-z0-9][A-Za-z0-9._\-]{0,62}" value={draft.name} onInput={(event) => change({ name: event.currentTarget.value })} />}
           </Field>
-          <Field label="Begin paused" help="To play it tick by tick.">
+          <Field label="Begin paused" help="It stands at its beginning, to be played tick by tick.">
             {(ids) => <input {...ids} type="checkbox" checked={draft.paused} onChange={(event) => change({ paused: event.currentTarget.checked })} />}
           </Field>
         </div>

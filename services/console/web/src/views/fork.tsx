@@ -4,35 +4,43 @@ import { useState } from "preact/hooks";
 
 import * as api from "../api/simulations";
 import type { AgentSpec } from "../api/types";
-import { Dialog, Field, Problem, Slider, useTask } from "../parts/basics";
+import { Dialog, Field, Problem, Slider, useLoaded, useTask } from "../parts/basics";
+import { BrainSelect } from "../parts/brain_select";
+import { brainOf } from "../state/draft";
+import type { Member } from "../state/history";
 import { go } from "../state/router";
 import type { Run } from "../state/run";
-import { MOST, withStrength } from "../state/steering";
+import { decides, MOST, withStrength } from "../state/steering";
 import { useValue } from "../state/value";
 
+/** What becomes of an agent: another brain, where one is named; another strength. */
+interface Change {
+  brain: string;
+  strength: number;
+}
+
+/** Beyond it the dialog would be longer than anybody reads. */
+const LISTED = 24;
+
 export function ForkDialog({ run, close }: { run: Run; close: () => void }) {
-  const { at, history } = useValue(run.seen);
+  const { at, detail, history } = useValue(run.seen);
   const [tick, setTick] = useState(String(Math.max(1, at ?? run.ticks)));
-  const [strengths, setStrengths] = useState<Record<string, number>>({});
-  const [text, setText] = useState("");
+  const [changes, setChanges] = useState<Record<string, Change>>({});
   const [start, setStart] = useState(true);
+  const scenario = useLoaded(() => api.scenario(detail!.scenario), [detail!.scenario]);
   const task = useTask();
-  const steerable = [...(history?.members.values() ?? [])].filter((one) => one.strength !== null && one.spec);
+  const members = [...(history?.members.values() ?? [])].filter((one) => one.spec && !one.gone);
   const fork = () =>
     void task.run(async () => {
-      const written = text.trim() ? (JSON.parse(text) as Record<string, AgentSpec>) : {};
-      const steered = Object.entries(strengths).map(([id, strength]): [string, AgentSpec] => {
-        const spec = history!.members.get(id)!.spec!;
-        return [id, { ...spec, brain: withStrength(spec.brain, strength) }];
-      });
-      const made = await api.fork(run.id, { at: Number(tick), agents: { ...Object.fromEntries(steered), ...written }, start });
+      const agents = members.filter((one) => changes[one.id]).map((one): [string, AgentSpec] => [one.id, changed(one, changes[one.id]!)]);
+      const made = await api.fork(run.id, { at: Number(tick), agents: Object.fromEntries(agents), start });
       close();
       go(["run", made.id]);
     });
   return (
     <Dialog title="Fork" close={close}>
-      <form class="stack" onSubmit={(event) => (event.preventDefault(), fork())}>
-        <p>The new simulation shares this one's history up to a tick and goes its own way from there. This one stays as it is.</p>
+      <form class="stack fork" onSubmit={(event) => (event.preventDefault(), fork())}>
+        <p class="quiet">The new simulation shares this one's history up to a tick and goes its own way from there. This one stays as it is.</p>
         <div class="row">
           <Field label="After tick">
             {(ids) => <input {...ids} type="number" required min={1} max={run.ticks} value={tick} onInput={(event) => setTick(event.currentTarget.value)} />}
@@ -42,22 +50,29 @@ export function ForkDialog({ run, close }: { run: Run; close: () => void }) {
             play it at once
           </label>
         </div>
-        {steerable.map((one) => (
-          <Slider
-            key={one.id}
-            label={`Steering of ${one.id}`}
-            most={MOST}
-            value={strengths[one.id] ?? one.strength ?? 0}
-            change={(strength) => setStrengths({ ...strengths, [one.id]: strength })}
-          />
-        ))}
-        <details>
-          <summary>Other agents, as JSON</summary>
-          <Field label="Agents by name" help='For example {"ann": {"id": "ann", "brain": {"kind": "scripted", "policy": "free_rider"}}}' wide>
-            {(ids) => <textarea {...ids} rows={4} class="code" value={text} onInput={(event) => setText(event.currentTarget.value)} />}
-          </Field>
-        </details>
-        {task.problem && <Problem text={task.problem} />}
+        <h3>What is different from there on</h3>
+        <ul class="changes">
+          {members.slice(0, LISTED).map((one) => {
+            const now = changes[one.id] ?? { brain: "", strength: one.strength ?? 0 };
+            const set = (some: Partial<Change>) => setChanges({ ...changes, [one.id]: { ...now, ...some } });
+            const model = now.brain ? now.brain.startsWith("model:") : one.strength !== null;
+            return (
+              <li key={one.id}>
+                <span class="who">{one.id}</span>
+                <BrainSelect
+                  label={`Who decides for ${one.id}`}
+                  none={`as it is: ${decides(one.spec?.brain)}`}
+                  value={now.brain}
+                  policies={scenario.value?.policies ?? []}
+                  models={Object.keys(detail?.spec.models ?? {})}
+                  change={(brain) => set({ brain })}
+                />
+                {model && <Slider label={`Steering of ${one.id}`} most={MOST} value={now.strength} change={(strength) => set({ strength })} />}
+              </li>
+            );
+          })}
+        </ul>
+        {(task.problem || scenario.problem) && <Problem text={task.problem || scenario.problem} />}
         <footer>
           <button type="button" onClick={close}>
             Cancel
@@ -69,4 +84,9 @@ export function ForkDialog({ run, close }: { run: Run; close: () => void }) {
       </form>
     </Dialog>
   );
+}
+
+function changed(member: Member, change: Change): AgentSpec {
+  const spec = member.spec!;
+  return { ...spec, brain: change.brain ? brainOf(change) : withStrength(spec.brain, change.strength) };
 }

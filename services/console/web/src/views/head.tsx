@@ -8,7 +8,9 @@ import type { Run } from "../state/run";
 import { useShortcuts } from "../state/shortcuts";
 import { useValue } from "../state/value";
 
-const OVER = ["ended", "stopped", "failed"];
+const OVER = ["ended", "stopped"];
+const STILL = ["created", "paused", "failed"];
+const GO_ON: Record<string, string> = { created: "Begin", failed: "Try again" };
 
 export function Head({ run, fork }: { run: Run; fork: () => void }) {
   const { detail, connection } = useValue(run.seen);
@@ -19,17 +21,17 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
       await run.refresh();
     });
   const over = !detail || OVER.includes(detail.status);
-  const still = detail?.status === "paused";
+  const still = STILL.includes(detail?.status ?? "");
   const idle = over || task.busy;
   useShortcuts({
     p: () => !idle && order(still ? "resume" : "pause"),
-    s: () => !idle && order("step"),
+    s: () => !idle && still && order("step"),
   });
   if (!detail) return null;
   return (
     <header class="head">
       <div class="title">
-        <h1>{detail.id}</h1>
+        <h1>{detail.name}</h1>
         <StatusBadge status={detail.status} />
         <p class="facts">
           {detail.scenario.replaceAll("_", " ")} · tick {run.ticks} of {detail.max_ticks} · seed {detail.spec.seed}
@@ -39,14 +41,14 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
       <div class="orders">
         {still ? (
           <button type="button" class="main" disabled={idle} onClick={() => order("resume")}>
-            <Icon name="play" /> Resume
+            <Icon name="play" /> {GO_ON[detail.status] ?? "Resume"}
           </button>
         ) : (
           <button type="button" disabled={idle} onClick={() => order("pause")}>
             <Icon name="pause" /> Pause
           </button>
         )}
-        <button type="button" disabled={idle} onClick={() => order("step")}>
+        <button type="button" disabled={idle || !still} title={still ? undefined : "Pause it first"} onClick={() => order("step")}>
           <Icon name="step" /> Step
         </button>
         <button type="button" disabled={!run.ticks} onClick={fork}>
@@ -55,6 +57,9 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
         <a class="button" href={link(["compare"], { a: run.id })}>
           <Icon name="compare" /> Compare
         </a>
+        <button type="button" disabled={task.busy || !run.ticks} onClick={() => void task.run(() => save(run.id))}>
+          <Icon name="down" /> Export
+        </button>
         <button type="button" class="danger" disabled={idle} onClick={() => order("stop")}>
           <Icon name="stop" /> Stop
         </button>
@@ -69,3 +74,13 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
 
 const CONNECTION = { connecting: "Connecting…", live: "Live", lost: "Connection lost; trying again…", over: "" };
 
+
+/** Has the browser keep the bundle as a file. */
+async function save(id: string): Promise<void> {
+  const address = URL.createObjectURL(await api.bundle(id));
+  const anchor = document.createElement("a");
+  anchor.href = address;
+  anchor.download = `${id}.zip`;
+  anchor.click();
+  URL.revokeObjectURL(address);
+}

@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 
 import { Field } from "../parts/basics";
-import { useKey } from "../state/session";
+import { goWithoutKey, useKey } from "../state/session";
 
 export function KeyForm({ why }: { why: string }) {
   const [text, setText] = useState("");
@@ -17,9 +17,14 @@ export function KeyForm({ why }: { why: string }) {
             <input {...ids} type="password" required autocomplete="off" spellcheck={false} placeholder="sk-steerline-…" value={text} onInput={(event) => setText(event.currentTarget.value)} />
           )}
         </Field>
-        <button type="submit" class="main">
-          Go on
-        </button>
+        <div class="row">
+          <button type="submit" class="main">
+            Go on
+          </button>
+          <button type="button" onClick={goWithoutKey}>
+            It asks for none
+          </button>
+        </div>
         <p class="quiet">No key yet? Where the endpoint runs, type</p>
         <pre tabIndex={0}>steerline keys create my-name</pre>
         <p class="quiet">It prints the key once. To watch and play you need the scopes for simulations; to chat, the one for inference.</p>

@@ -7,20 +7,20 @@ import { Empty, Loading, Problem, StatusBadge, useLoaded } from "../parts/basics
 import { link } from "../state/router";
 
 const REFRESH_MS = 3000;
-const PAGE = 50;
+
 
 export function List() {
   const [turn, setTurn] = useState(0);
   const [text, setText] = useState("");
-  const [most, setMost] = useState(PAGE);
-  const loaded = useLoaded(() => api.list(most), [turn, most]);
+  const [pages, setPages] = useState(1);
+  const loaded = useLoaded(() => api.list(pages), [turn, pages]);
   useEffect(() => {
     document.title = "Simulations · Steerline";
     const timer = setInterval(() => document.visibilityState === "visible" && setTurn((count) => count + 1), REFRESH_MS);
     return () => clearInterval(timer);
   }, []);
   const all = loaded.value?.data ?? [];
-  const shown = all.filter((one) => `${one.id} ${one.scenario} ${one.status}`.toLowerCase().includes(text.toLowerCase()));
+  const shown = all.filter((one) => `${one.name} ${one.id} ${one.scenario} ${one.status}`.toLowerCase().includes(text.toLowerCase()));
   return (
     <div class="page">
       <header class="page-head">
@@ -66,7 +66,7 @@ export function List() {
             {shown.map((one) => (
               <tr key={one.id}>
                 <th scope="row">
-                  <a href={link(["run", one.id])}>{one.id}</a>
+                  <a href={link(["run", one.id])}>{one.name}</a> {one.name !== one.id && <code class="id">{one.id}</code>}
                 </th>
                 <td data-label="Scenario">{one.scenario.replaceAll("_", " ")}</td>
                 <td data-label="Status">
@@ -81,7 +81,7 @@ export function List() {
                 </td>
                 <td data-label="Begun">{ago(one.created)}</td>
                 <td>
-                  <a class="quiet" href={link(["compare"], { a: one.id })} aria-label={`Compare ${one.id}`}>
+                  <a class="quiet" href={link(["compare"], { a: one.id })} aria-label={`Compare ${one.name}`}>
                     Compare
                   </a>
                 </td>
@@ -91,7 +91,7 @@ export function List() {
         </table>
       )}
       {loaded.value?.next && (
-        <button type="button" class="more" onClick={() => setMost(most + PAGE)}>
+        <button type="button" class="more" onClick={() => setPages(pages + 1)}>
           Show older ones
         </button>
       )}

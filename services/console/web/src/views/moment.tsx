@@ -42,7 +42,7 @@ export function Moment({ run }: { run: Run }) {
       <label for={id}>
         {at === null ? "Newest" : "Looking at"} <strong>tick {now}</strong>
       </label>
-      <input id={id} type="range" min={0} max={ticks} step={1} value={now} disabled={!ticks} onInput={(event) => look(Number(event.currentTarget.value))} />
+      <input id={id} type="range" min={0} max={ticks} step={1} value={now} style={{ "--fill": ticks ? `${(100 * now) / ticks}%` : "0%" }} disabled={!ticks} onInput={(event) => look(Number(event.currentTarget.value))} />
       <button type="button" class="small" disabled={at === null} onClick={live}>
         Newest
       </button>

@@ -14,6 +14,8 @@ export function Seat({ run, question }: { run: Run; question: Question }) {
   const id = useId();
   const task = useTask();
   const legal = read(question.instruction);
+  // The form stands for the instruction.
+  const asked = question.question.endsWith(question.instruction) ? question.question.slice(0, -question.instruction.length).trim() : question.question;
   const [value, setValue] = useState("");
   const [words, setWords] = useState("");
   const send = (chosen: string) =>
@@ -38,7 +40,7 @@ export function Seat({ run, question }: { run: Run; question: Question }) {
         <Deadline at={question.deadline} />
       </header>
       <div class="text asked" tabIndex={0} role="group" aria-label="What you see">
-        {question.question}
+        {asked}
       </div>
       <label class="words">
         {legal.kind === "text" ? question.instruction : "What you say (if anything)"}

@@ -3,6 +3,7 @@
 import type { Model, ScenarioDetail } from "../api/types";
 import { Badge } from "../parts/badge";
 import { IconButton, Slider } from "../parts/basics";
+import { BrainSelect } from "../parts/brain_select";
 import { Icon } from "../parts/icon";
 import { nameFor, type Draft, type Seat } from "../state/draft";
 import { MOST } from "../state/steering";
@@ -42,27 +43,13 @@ export function Seats({ draft, scenario, models, change }: SeatsProps) {
               value={seat.id}
               onInput={(event) => set(seat.row, { id: event.currentTarget.value })}
             />
-            <select aria-label={`Who decides for ${seat.id}`} value={seat.brain} onChange={(event) => set(seat.row, { brain: event.currentTarget.value })}>
-              <optgroup label="A policy of the scenario">
-                {scenario.policies.map((policy) => (
-                  <option key={policy.name} value={`policy:${policy.name}`} title={policy.about}>
-                    {policy.name.replaceAll("_", " ")}
-                  </option>
-                ))}
-              </optgroup>
-              {models.length > 0 && (
-                <optgroup label="A model">
-                  {models.map((model) => (
-                    <option key={model.id} value={`model:${model.id}`}>
-                      {model.id}
-                    </option>
-                  ))}
-                </optgroup>
-              )}
-              <optgroup label="A person">
-                <option value="human">you, on this page</option>
-              </optgroup>
-            </select>
+            <BrainSelect
+              label={`Who decides for ${seat.id}`}
+              value={seat.brain}
+              policies={scenario.policies}
+              models={models.map((model) => model.id)}
+              change={(brain) => set(seat.row, { brain })}
+            />
             <input type="text" class="role" aria-label={`Role of ${seat.id}`} placeholder="role (optional)" value={seat.role} onInput={(event) => set(seat.row, { role: event.currentTarget.value })} />
             <IconButton
               icon="trash"

@@ -1,0 +1,395 @@
+"""A person's way through the console, in headless Chromium, against the real application."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+PHONE = {"width": 360, "height": 740}
+DESK = {"width": 1440, "height": 900}
+WAIT_MS = 15_000
+expect.set_options(timeout=WAIT_MS)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The application that runs, and calls of it."""
+
+    url: str
+    key: str
+    http: httpx.Client
+
+    def make(self, *, start: bool = True, **fields: Any) -> str:
+        """A simulation by name `name`, and its id."""
+        answer = self.http.post("/v1/simulations", params={"start": start}, json=fields)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+
+@dataclass
+class Person:
+    """Somebody at a browser, with what the browser complained about."""
+
+    page: Page
+    endpoint: Endpoint
+    complaints: list[str] = field(default_factory=list)
+
+    def goes(self, place: str) -> None:
+        """Open a view by what stands behind the `#`."""
+        self.page.goto(f"{self.endpoint.url}/console/#/{place}")
+
+    def presses(self, name: str) -> None:
+        """Press a button by its words."""
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def reads(self, text: str) -> None:
+        """Wait until the transcript says something."""
+        expect(self.page.get_by_role("log", name="Transcript")).to_contain_text(text)
+
+    def is_at(self, tick: int, of: int) -> None:
+        """Wait until so many ticks have been played."""
+        expect(self.page.locator(".head .facts")).to_contain_text(f"tick {tick} of {of}")
+
+    def stands(self, status: str) -> None:
+        """Wait until the simulation stands so."""
+        expect(self.page.locator(".head .status")).to_have_text(status)
+
+
+def _scripted(name: str, policy: str) -> dict[str, Any]:
+    return {"id": name, "brain": {"kind": "scripted", "policy": policy}, "memory": {"kind": "window"}}
+
+
+def _llm(name: str, strength: float) -> dict[str, Any]:
+    brain = {"kind": "llm", "model": "voice", "steering": {"boost": {"strength": strength}}}
+    return {"id": name, "brain": brain, "memory": {"kind": "window"}}
+
+
+def _goods(name: str, **fields: Any) -> dict[str, Any]:
+    agents = [_llm("ann", 0.0), _llm("bob", 1.0), _scripted("cleo", "conditional")]
+    params = {"rounds": 6}
+    return {"name": name, "scenario": "public_goods", "params": params, "max_ticks": 6, "agents": agents, **fields}
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    command = [sys.executable, "-m", "tests.e2e.console_app", str(tmp_path_factory.mktemp("console"))]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, "the application did not start"
+        url, key = line.split()
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as http:
+            yield Endpoint(url, key, http)
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here; Debian's package `chromium` has one")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+Enter = Callable[..., Person]
+
+
+@pytest.fixture
+def enter(browser: Browser, endpoint: Endpoint) -> Iterator[Enter]:
+    """Somebody comes in; in the end no page may have complained, or asked anybody else for anything."""
+    came: list[tuple[BrowserContext, Person]] = []
+
+    def come(*, key: bool = True, **how: Any) -> Person:
+        context = browser.new_context(**{"viewport": DESK, "reduced_motion": "reduce", **how})
+        context.set_default_timeout(WAIT_MS)
+        person = Person(context.new_page(), endpoint)
+        page, complaints = person.page, person.complaints
+        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda asked: _is_own(asked.url, endpoint) or complaints.append(f"asked {asked.url}"))
+        came.append((context, person))
+        if key:
+            page.add_init_script(f"sessionStorage.setItem('steerline.key', '{endpoint.key}')")
+        return person
+
+    yield come
+    for context, person in came:
+        context.close()
+        assert person.complaints == []
+
+
+def _is_own(url: str, endpoint: Endpoint) -> bool:
+    return url.startswith((endpoint.url, "data:", f"blob:{endpoint.url}"))
+
+
+def test_a_person_enters_a_key_starts_a_simulation_from_the_form_and_watches_it_to_its_end(enter: Enter) -> None:
+    person = enter(key=False)
+    page = person.page
+    person.goes("")
+    expect(page.get_by_text("steerline keys create")).to_be_visible()
+    page.get_by_label("Key", exact=True).fill(person.endpoint.key)
+    person.presses("Go on")
+    page.get_by_role("navigation").get_by_role("link", name="New").click()
+    page.get_by_role("radio", name="Public goods").check()
+    page.get_by_label("Who decides for agent-2").select_option("model:voice")
+    page.get_by_label("Steering of agent-2, as a number").fill("1.5")
+    page.get_by_label("rounds").fill("4")
+    page.get_by_label("Name", exact=True).fill("from-the-form")
+    person.presses("Start")
+    expect(page.get_by_role("heading", level=1)).to_have_text("from-the-form")
+    person.stands("ended")
+    person.is_at(4, 30)
+    person.reads("Steered with 1.5, I look where I seldom look.")
+    expect(page.get_by_role("img", name=re.compile("^mean contribution"))).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile("^agent-2, steered with 1.5, last: 10"))).to_be_visible()
+    page.get_by_role("link", name="Simulations", exact=True).click()
+    expect(page.get_by_role("row", name=re.compile("from-the-form.*ended"))).to_be_visible()
+    page.get_by_role("button", name="Forget the API key").click()
+    expect(page.get_by_label("Key", exact=True)).to_be_visible()
+    assert page.evaluate("sessionStorage.getItem('steerline.key')") is None
+
+
+def test_a_wrong_key_is_asked_for_again_with_the_reason(enter: Enter) -> None:
+    person = enter(key=False)
+    person.goes("")
+    person.page.get_by_label("Key", exact=True).fill("sk-steerline-wrong")
+    person.presses("Go on")
+    expect(person.page.get_by_role("status")).to_contain_text("unknown, revoked or expired")
+    assert all("401" in said for said in person.complaints)
+    person.complaints.clear()
+
+
+def test_moving_an_agents_steering_changes_what_it_says_from_the_next_tick_on(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    page = person.page
+    person.goes(f"run/{endpoint.make(**_goods('steered'), start=False)}")
+    person.stands("created")
+    person.presses("Step")
+    person.is_at(1, 6)
+    person.stands("paused")
+    page.get_by_role("button", name=re.compile("^ann, last")).click()
+    page.get_by_label("Steering strength", exact=True).fill("2")
+    person.presses("Steer from the next tick")
+    page.get_by_label("Ask ann, or tell it something").fill("What do you make of this?")
+    person.presses("Interview")
+    expect(page.get_by_text("The answer comes in the transcript")).to_be_visible()
+    page.get_by_label("Ask ann, or tell it something").fill("The pot leaks.")
+    person.presses("Send as a message")
+    person.presses("Step")
+    person.is_at(2, 6)
+    person.reads("ann is steered with 2 from here on")
+    person.reads("What do you make of this?")
+    person.reads("The pot leaks.")
+    second = page.get_by_role("region", name="Tick 2").get_by_role("article")
+    expect(second.filter(has_text="Steered with 2, I look where I seldom look.").first).to_be_visible()
+    expect(page.get_by_role("region", name="Tick 1")).to_contain_text("I speak as I always do.")
+    expect(page.get_by_role("region", name="Memory of ann")).to_contain_text("Steered with 2")
+    person.presses("Resume")
+    person.stands("ended")
+
+
+def test_the_past_can_be_looked_at_forked_and_compared_with_what_came_of_it(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    page = person.page
+    first = endpoint.make(**_goods("original"))
+    person.goes(f"run/{first}")
+    person.stands("ended")
+    page.get_by_role("slider", name="Newest tick 6").fill("3")
+    expect(page.get_by_text("Looking at tick 3")).to_be_visible()
+    expect(page.get_by_role("region", name="Tick 3")).to_be_visible()
+    expect(page.get_by_role("region", name="Tick 4")).to_be_hidden()
+    person.presses("Fork")
+    dialog = page.get_by_role("dialog", name="Fork")
+    expect(dialog.get_by_label("After tick")).to_have_value("3")
+    dialog.get_by_label("Who decides for cleo").select_option("policy:free_rider")
+    dialog.get_by_label("Steering of ann", exact=True).fill("1")
+    dialog.get_by_role("button", name="Fork").click()
+    expect(page).to_have_url(re.compile(f"#/run/(?!{first})"))
+    person.stands("ended")
+    person.reads("cleo is played by free_rider from here on")
+    other = page.url.rsplit("/", 1)[1]
+    page.get_by_role("link", name="Compare", exact=True).last.click()
+    page.get_by_label("Second").select_option(first)
+    expect(page.get_by_role("heading", name=re.compile("^They part in tick 4, after"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile(f"^mean contribution; {other}.*; original"))).to_be_visible()
+
+
+def test_a_person_takes_a_seat_answers_and_the_simulation_goes_on(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    page = person.page
+    agents = [{"id": "me", "brain": {"kind": "human"}}, _scripted("bob", "cooperator")]
+    person.goes(f"run/{endpoint.make(**_goods('seat', params={'rounds': 2}, max_ticks=2, agents=agents))}")
+    person.stands("waiting for a person")
+    seat = page.get_by_role("form", name="You are me, tick 1")
+    expect(seat).to_contain_text("How many points do you put into the pot?")
+    seat.get_by_label("What you say (if anything)").fill("I give what I can.")
+    seat.get_by_label("Your answer, 0 to 20").fill("7")
+    seat.get_by_role("button", name="Answer").click()
+    person.reads("I give what I can.")
+    again = page.get_by_role("form", name="You are me, tick 2")
+    again.get_by_label("Your answer, 0 to 20").fill("3")
+    again.get_by_role("button", name="Answer").click()
+    person.stands("ended")
+    expect(page.get_by_role("form", name=re.compile("^You are me"))).to_be_hidden()
+
+
+def test_a_chat_streams_the_steered_model_beside_the_plain_one(enter: Enter) -> None:
+    person = enter()
+    page = person.page
+    person.goes("chat")
+    page.get_by_label("Steering strength", exact=True).fill("1.2")
+    page.get_by_label("beside the plain model").check()
+    page.get_by_label("Your message").fill("What do you see?")
+    page.keyboard.press("Enter")
+    talk = page.get_by_role("log", name="Conversation")
+    expect(talk).to_contain_text("I speak as I always do.")
+    expect(talk).to_contain_text("Steered with 1.2, I look where I seldom look.")
+    expect(talk.get_by_text("tokens")).to_have_count(2)
+
+
+def test_a_reader_that_was_cut_off_goes_on_behind_the_last_event(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    sim = endpoint.make(**_goods("cut"), start=False)
+    person.goes(f"run/{sim}")
+    person.presses("Step")
+    person.is_at(1, 6)
+    person.page.context.set_offline(True)
+    expect(person.page.locator(".connection")).to_contain_text("Connection lost")
+    endpoint.http.post(f"/v1/simulations/{sim}:step", json={"ticks": 2})
+    person.page.context.set_offline(False)
+    person.is_at(3, 6)
+    expect(person.page.get_by_role("region", name=re.compile("^Tick"))).to_have_count(3)
+    expect(person.page.get_by_role("region", name="Tick 1").get_by_role("article")).to_have_count(3)
+    person.complaints[:] = [said for said in person.complaints if "ERR_INTERNET_DISCONNECTED" not in said]
+
+
+def test_everything_is_within_reach_of_the_keyboard(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    page, keyboard = person.page, person.page.keyboard
+    sim = endpoint.make(**_goods("keys"), start=False)
+    person.goes("")
+    expect(page.get_by_role("table")).to_be_visible()
+    keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+    keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    keyboard.press("Tab")
+    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    _tab_to(page, "link", "keys")
+    keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(f"#/run/{sim}$"))
+    person.stands("created")
+    keyboard.press("s")
+    person.is_at(1, 6)
+    person.stands("paused")
+    keyboard.press("[")
+    expect(page.get_by_text("Looking at tick 0")).to_be_visible()
+    keyboard.press("e")
+    _tab_to(page, "button", "Fork")
+    keyboard.press("Enter")
+    expect(page.get_by_role("dialog", name="Fork")).to_be_visible()
+    keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Fork")).to_be_focused()
+    _tab_to(page, "button", "ann, last: 4")
+    keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="ann")).to_be_visible()
+    keyboard.press("p")
+    person.stands("ended")
+    keyboard.press("n")
+    expect(page.get_by_role("heading", name="New simulation")).to_be_visible()
+    _tab_to(page, "button", "Start")
+    keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("#/run/sim-"))
+
+
+def _tab_to(page: Page, role: Any, name: str) -> None:
+    wanted = page.get_by_role(role, name=name, exact=True).first
+    expect(wanted).to_be_visible()
+    for _ in range(120):
+        if wanted.evaluate("node => node === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"Tab does not reach {name}")
+
+
+@pytest.fixture(scope="module")
+def views(endpoint: Endpoint) -> dict[str, str]:
+    """Every view, by what stands behind the `#` and what is there when it is complete."""
+    ended = endpoint.make(**_goods("seen"))
+    other = endpoint.make(**_goods("seen-again", seed=1))
+    talk = {"scenario": "fishery", "params": {"months": 3}, "max_ticks": 3, "name": "talk"}
+    talk_agents = [_scripted("ann", "sustainable"), _scripted("bob", "covenant"), _llm("eve", 1.0)]
+    person = [{"id": "me", "brain": {"kind": "human"}}, _scripted("bob", "cooperator")]
+    return {
+        "": "table",
+        "new": ".settings",
+        f"run/{ended}": ".chart",
+        f"run/{endpoint.make(**talk, agents=talk_agents)}": ".link",
+        f"run/{endpoint.make(**_goods('asks', agents=person))}": ".seat",
+        f"run/{endpoint.make(**_goods('waits'), start=False)}": ".head",
+        f"compare?a={ended}&b={other}": ".numbers",
+        "compare": ".pair",
+        "chat": ".conversation",
+        "nowhere": "h1",
+    }
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_view_breaks_a_rule_of_accessibility(enter: Enter, views: dict[str, str], scheme: str) -> None:
+    person = enter(color_scheme=scheme)
+    for place, complete in views.items():
+        person.goes(place)
+        person.page.locator(complete).first.wait_for(state="attached")
+        if place.startswith("run/") and complete == ".chart":
+            person.page.get_by_role("button", name=re.compile("^bob, steered")).click()
+            person.page.get_by_role("region", name="Memory of bob").get_by_role("listitem").first.wait_for()
+        _is_accessible(person.page, f"{place} ({scheme})")
+    person.page.keyboard.press("?")
+    person.page.get_by_role("dialog").wait_for()
+    _is_accessible(person.page, f"help ({scheme})")
+
+
+def _is_accessible(page: Page, where: str) -> None:
+    found = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]})
+    assert found.violations_count == 0, f"{where}: {found.generate_report()}"
+
+
+def test_on_a_phone_no_view_is_wider_than_the_screen(enter: Enter, views: dict[str, str]) -> None:
+    person = enter(viewport=PHONE, has_touch=True)
+    for place, complete in views.items():
+        person.goes(place)
+        person.page.locator(complete).first.wait_for(state="attached")
+        assert person.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], place
+        if place.startswith("run/"):
+            for pane in ("Agents", "Metrics", "Transcript"):
+                person.presses(pane)
+                assert person.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], (place, pane)
+
+
+def test_the_theme_can_be_chosen_and_is_kept(enter: Enter) -> None:
+    person = enter(color_scheme="light")
+    page = person.page
+    person.goes("")
+    page.get_by_role("button", name=re.compile("^Theme: the system's")).click()
+    page.get_by_role("button", name=re.compile("^Theme: light")).click()
+    page.reload()
+    expect(page.get_by_role("button", name=re.compile("^Theme: dark"))).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
