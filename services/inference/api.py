@@ -13,16 +13,17 @@ from starlette.requests import ClientDisconnect
 from services.http.access import Principal, require
 from services.http.errors import ApiError, responses
 from services.http.limits import text_slot
-from services.inference import chat, completions
+from services.inference import chat, completions, played
 from services.inference.asking import Head
 from services.inference.catalogue import Catalogue
 from services.inference.chat import Chat, StreamedChoice
 from services.inference.completions import StreamedContinuation
 from services.inference.disconnects import EventStream, while_connected
 from services.inference.failures import STATUSES, error_of
+from services.inference.played import AGENT, TEAM, Playing
 from services.inference.port import ModelCard
 from services.inference.requests import ChatCompletionRequest, CompletionRequest
-from services.inference.responses import ChatCompletion, Completion, Model, ModelList
+from services.inference.responses import ChatCompletion, Completion, Model, ModelList, PlayedCompletion
 from services.inference.streams import Account, Streamed, begun, deltas, texts
 from services.parts import Parts
 from steerline.inference.request import GenRequest, GenResult
@@ -45,11 +46,13 @@ def router(parts: Parts) -> APIRouter:
     @routes.post(
         "/chat/completions",
         summary="Answer a conversation",
-        response_model=ChatCompletion,
+        response_model=ChatCompletion | PlayedCompletion,
         responses=described,
         dependencies=[Depends(text_slot)],
     )
     async def chat_completions(body: ChatCompletionRequest, request: Request, caller: Caller) -> Response:
+        if body.model.startswith((TEAM, AGENT)):
+            return await asked.played(request, caller, body)
         understood = Chat.of(body, parts.spec.limits.most_tokens, caller.key_id)
         head = await asked.head("chatcmpl", body.model)
         if not body.stream:
@@ -92,12 +95,29 @@ class _Asked:
 
     def __init__(self, parts: Parts, catalogue: Catalogue) -> None:
         self._inference = parts.inference
+        self._playing = Playing(parts)
         self._catalogue = catalogue
 
     async def head(self, kind: str, model: str) -> Head:
         """Of an answer by this model."""
         card = await self._catalogue.find(model)
         return Head.new(kind, model, None if card is None else card.fingerprint)
+
+    async def played(self, request: Request, caller: Principal, body: ChatCompletionRequest) -> Response:
+        """The answer of a team or of an agent, whose simulation goes on if the client goes away.
+
+        Raises:
+            ApiError: it cannot be asked, or has no answer.
+        """
+        question = await self._playing.ask(body, caller)
+        head = Head.new("chatcmpl", body.model, None)
+        if body.stream:
+            return EventStream(played.texts(head, question, body))
+        try:
+            answer = await while_connected(request, played.whole(head, question))
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_GONE)
+        return Response(answer.model_dump_json(), media_type="application/json")
 
     async def whole(
         self,

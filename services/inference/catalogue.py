@@ -8,8 +8,6 @@ import time
 from services.inference.port import Inference, ModelCard
 from steerline.config.serving import ServingSpec
 
-TEAM = "team:"
-AGENT = "agent:"
 _FRESH_S = 10.0
 
 
@@ -24,7 +22,7 @@ class Catalogue:
     def __init__(self, inference: Inference, spec: ServingSpec) -> None:
         self._inference = inference
         began = int(time.time())
-        self._teams = [ModelCard(f"{TEAM}{name}", began, about=team.about) for name, team in spec.teams.items()]
+        self._teams = [ModelCard(f"team:{name}", began, about=team.about) for name, team in spec.teams.items()]
         self._cards: dict[str, ModelCard] = {}
         self._until = 0.0
         self._lock = asyncio.Lock()

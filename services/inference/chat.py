@@ -48,6 +48,8 @@ class Chat:
         Raises:
             ApiError: 400; fields do not go together.
         """
+        if body.x_steerline is not None:
+            raise ApiError(400, "invalid_request", "only a team shows its agents", param="x_steerline")
         tools = calling(body)
         schema = _schema(body)
         if schema is not None and tools is not None and tools.required:

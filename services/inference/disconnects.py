@@ -46,7 +46,7 @@ class EventStream(StreamingResponse):
     """Server-sent events, one for each text. Their source is closed as soon as the client has gone.
 
     Args:
-        texts: data of the events, each without line breaks.
+        texts: data of the events, each without line breaks; an empty one is a sign of life.
     """
 
     def __init__(self, texts: AsyncGenerator[str, None]) -> None:
@@ -61,4 +61,4 @@ class EventStream(StreamingResponse):
 
 async def _events(texts: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
     async for text in texts:
-        yield b"data: " + text.encode() + b"\n\n"
+        yield b"data: " + text.encode() + b"\n\n" if text else b": still here\n\n"

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel
 
 from services.http.access import Principal
+from services.http.errors import ApiError
 from services.inference.asking import used
 from services.inference.failures import error_of
 from services.inference.port import Inference
@@ -75,6 +76,11 @@ async def deltas(inference: Inference, requests: Sequence[GenRequest]) -> Number
         await asyncio.gather(*listening, return_exceptions=True)
 
 
+def failed(error: ApiError) -> str:
+    """The data of an event that says why a stream that has begun does not go on."""
+    return json.dumps(error.body())
+
+
 class Account:
     """The tokens of a stream. What a client that went away has used is estimated by its length.
 
@@ -134,7 +140,7 @@ async def texts(
                 account.note(index, delta)
                 failure = None if delta.result is None else delta.result.failure
                 if failure is not None:
-                    yield json.dumps(error_of(failure).body())
+                    yield failed(error_of(failure))
                     yield DONE
                     return
                 for shown in answers[index].pieces(delta):

@@ -68,7 +68,8 @@ class Discussion(Scenario[DiscussionParams]):
         return {
             "speakers": speakers,
             "editor": editors[0] if editors else None,
-            "statements": [],  # per round, the text by speaker
+            "round": 0,  # rounds spoken
+            "said": dict.fromkeys(speakers, ""),  # the last statement by speaker
             "votes": {},  # candidate by voter
             "answer": None,
             "by": None,
@@ -82,10 +83,10 @@ class Discussion(Scenario[DiscussionParams]):
 
     def observe(self, state: State, agent: str) -> Observation:
         asked = f"Question: {self.params.question}"
-        last = state["statements"][-1] if state["statements"] else {}
-        facts: dict[str, Any] = {"stage": "speak", "said": last.get(agent, ""), "statements": {}}
+        last, own_text = state["said"], state["said"].get(agent, "")
+        facts: dict[str, Any] = {"stage": "speak", "said": own_text, "statements": {}}
         if not self._is_said(state):
-            own = [f"You said before:\n{quoted(last[agent])}", "Think about what the others said."] if last else []
+            own = [f"You said before:\n{quoted(own_text)}", "Think about what the others said."] if own_text else []
             return Observation(FreeText(), "\n".join([asked, *own, "Say what you think now."]), facts=facts)
         heard = "\n".join(f"{name}:\n{quoted(text)}" for name, text in last.items())
         facts |= {"statements": dict(last), "stage": "vote" if state["editor"] is None else "edit"}
@@ -106,13 +107,13 @@ class Discussion(Scenario[DiscussionParams]):
         most = max(counts.values(), default=0)
         leaders = sorted(name for name in state["speakers"] if counts[name] == most)
         winner = rng.choice(leaders, "tie")
-        return self._answered({**state, "votes": votes}, state["statements"][-1][winner], winner)
+        return self._answered({**state, "votes": votes}, state["said"][winner], winner)
 
     def done(self, state: State) -> bool:
         return state["answer"] is not None
 
     def metrics(self, state: State) -> Mapping[str, float]:
-        texts = list(state["statements"][-1].values())
+        texts = list(state["said"].values())
         pairs = [_plain(one) == _plain(other) for one, other in combinations(texts, 2)]
         numbers = {
             "agreement": fmean(pairs) if pairs else 1.0,
@@ -135,7 +136,7 @@ class Discussion(Scenario[DiscussionParams]):
             "question": self.params.question,
             "answer": state["answer"],
             "by": state["by"],
-            "rounds": len(state["statements"]),
+            "rounds": state["round"],
         }
 
     @classmethod
@@ -149,7 +150,7 @@ class Discussion(Scenario[DiscussionParams]):
                 # Two agents copied the same one with chance 1/n, or two others, who may agree already.
                 exact=1 - (1 - 1 / size) ** (rounds - 1),
                 source="Wright-Fisher drift: identity by descent after so many generations",
-                seeds=200,
+                seeds=100,
             ),
             Oracle(
                 "three votes by chance",
@@ -164,19 +165,18 @@ class Discussion(Scenario[DiscussionParams]):
 
     def _is_said(self, state: State) -> bool:
         """Whether all rounds were spoken."""
-        return len(state["statements"]) >= self.params.rounds
+        return bool(state["round"] >= self.params.rounds)
 
     def _ballot(self, state: State) -> ActionSpec:
         return Choice(tuple(state["speakers"]), default=NO_VOTE)
 
     def _spoken(self, state: State, actions: Mapping[str, Action]) -> Resolution:
         """A round of statements. Who says nothing stands by what they said before."""
-        before = state["statements"][-1] if state["statements"] else dict.fromkeys(state["speakers"], "")
         said = {agent: str(action.payload) for agent, action in actions.items() if action.payload}
-        new = {**state, "statements": [*state["statements"], {**before, **said}]}
+        new = {**state, "round": state["round"] + 1, "said": {**state["said"], **said}}
         if self._is_said(new) and state["editor"] is None and len(state["speakers"]) == 1:
             (alone,) = state["speakers"]
-            return self._answered(new, new["statements"][-1][alone], alone)
+            return self._answered(new, new["said"][alone], alone)
         # What is said last stands in the ballot, and before the editor, as it was said.
         heard = [] if self._is_said(new) else [Draft(agent, text, data=text) for agent, text in said.items()]
         return Resolution(new, messages=heard)

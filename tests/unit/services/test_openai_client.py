@@ -95,7 +95,7 @@ def test_answers_are_parsed_into_types_and_calls(tmp_path: Path) -> None:
             assert called.finish_reason == "tool_calls"
             assert called.message.content is None
             assert called.message.tool_calls is not None
-            assert called.message.tool_calls[0].function.arguments == '{"a": 1, "b": 2}'  # type: ignore[union-attr]
+            assert called.message.tool_calls[0].function.arguments == '{"a": 1, "b": 2}'
             pieces = [piece.choices[0] for piece in client.chat.completions.create(**arguments, stream=True)]
             assert [len(piece.delta.tool_calls or ()) for piece in pieces] == [1, 0]
             assert pieces[-1].finish_reason == "tool_calls"

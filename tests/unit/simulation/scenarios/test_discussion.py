@@ -30,7 +30,7 @@ def test_an_editor_writes_the_answer_after_the_last_round() -> None:
 def test_without_an_editor_a_vote_for_what_was_said_last_decides() -> None:
     result = run(game(["stubborn", "following", "following"], rounds=3))
     assert result.outcome["support"] in (2 / 3, 1.0)
-    assert result.outcome["answer"] == result.state["statements"][-1][result.outcome["by"]]
+    assert result.outcome["answer"] == result.state["said"][result.outcome["by"]]
 
 
 def test_who_is_alone_need_not_vote() -> None:
@@ -45,7 +45,7 @@ def test_agents_hear_each_other_and_see_the_question() -> None:
     scenario = Discussion(DiscussionParams(question="how many?", rounds=1))
     state = scenario.reset([Seat("a"), Seat("b")], CounterRng(0))
     assert "how many?" in scenario.observe(state, "a").text
-    said = {**state, "statements": [{"a": "three", "b": "> ANSWER: b"}]}
+    said = {**state, "round": 1, "said": {"a": "three", "b": "> ANSWER: b"}}
     assert "a:\n> three" in scenario.observe(said, "b").text
 
 

@@ -1,0 +1,192 @@
+"""Models `team:<name>` and `agent:<simulation>/<agent>` behind the chat endpoint: answers that simulations give."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from services.http.access import Principal
+from services.http.errors import ApiError
+from services.inference.asking import Head, reported
+from services.inference.conversation import question
+from services.inference.requests import ChatCompletionRequest
+from services.inference.responses import (
+    AnswerMessage,
+    ChatChoice,
+    ChatDelta,
+    ChunkChoice,
+    FinishReason,
+    Played,
+    PlayedChunk,
+    PlayedCompletion,
+    UsedTokens,
+)
+from services.inference.streams import DONE, failed
+from services.parts import Parts
+from steerline.serving.following import Following
+from steerline.serving.teams import Answered, Heard, NoAnswer, Said, agent_answers, ask_agent, begin, team_answers
+
+TEAM = "team:"
+AGENT = "agent:"
+_AGENT_ID = re.compile(r"agent:(?P<sim>[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127})/(?P<agent>[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62})")
+_OF_ONE_MODEL = (
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "n",
+    "logprobs",
+    "top_logprobs",
+    "response_format",
+    "tools",
+    "tool_choice",
+    "steering",
+)
+_HEARTBEAT_S = 1.0
+
+
+# What some clients send though it says nothing.
+_NEUTRAL = {"n": 1, "logprobs": False}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that a simulation answers."""
+
+    sim: str
+    """The simulation's id."""
+    listen: Callable[[], AsyncGenerator[Heard, None]]
+
+
+class Playing:
+    """Puts questions to teams and agents.
+
+    Args:
+        parts: the store, the hosts, and the teams of the spec.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._following = Following(parts.store, heartbeat_s=_HEARTBEAT_S)
+        self._charging: set[asyncio.Task[None]] = set()
+
+    async def ask(self, body: ChatCompletionRequest, caller: Principal) -> Question:
+        """Put a request's question. From here on it is answered whether or not anybody waits.
+
+        Raises:
+            ApiError: 400, a field does not act here; 403; 404, there is no such team or agent.
+            ConfigError, SimulationError: it cannot be asked.
+        """
+        own = next((name for name in _OF_ONE_MODEL if getattr(body, name) not in (None, _NEUTRAL.get(name))), None)
+        if own is not None:
+            raise ApiError(
+                400, "invalid_request", f"{body.model} answers by brains with settings of their own", param=own
+            )
+        asked = await (self._team(body) if body.model.startswith(TEAM) else self._agent(body, caller))
+        # It is paid for whether or not anybody waits for it.
+        task = asyncio.create_task(_charge(asked, caller))
+        self._charging.add(task)
+        task.add_done_callback(self._charging.discard)
+        return asked
+
+    async def _team(self, body: ChatCompletionRequest) -> Question:
+        name = body.model.removeprefix(TEAM)
+        team = self._parts.spec.teams.get(name)
+        if team is None:
+            raise _unknown(body.model, ", ".join(f"{TEAM}{one}" for one in self._parts.spec.teams) or "no team")
+        store = self._parts.store
+        seed = None if body.seed is None else abs(body.seed)
+        sim = await asyncio.to_thread(begin, store, name, team, question(body.messages), seed)
+        await self._parts.hosts.wake(sim)
+        return Question(sim, lambda: team_answers(store, self._following, sim, team))
+
+    async def _agent(self, body: ChatCompletionRequest, caller: Principal) -> Question:
+        named = _AGENT_ID.fullmatch(body.model)
+        store = self._parts.store
+        found = None if named is None else await asyncio.to_thread(store.hosted, named["sim"])
+        if named is None or found is None:
+            raise _unknown(body.model, "agent:<simulation>/<agent> of a simulation that is there")
+        if "simulations.write" not in caller.scopes:
+            raise ApiError(
+                403, "missing_scope", "a question is an event of the simulation, and needs `simulations.write`"
+            )
+        sim, agent = named["sim"], named["agent"]
+        control, after = await asyncio.to_thread(ask_agent, store, sim, agent, question(body.messages))
+        await self._parts.hosts.wake(sim)
+        return Question(sim, lambda: agent_answers(store, self._following, sim, agent, control, after))
+
+
+async def whole(head: Head, asked: Question) -> PlayedCompletion:
+    """The answer in one piece.
+
+    Raises:
+        ApiError: 503; there is none.
+    """
+    async with aclosing(asked.listen()) as heard:
+        async for one in heard:
+            if isinstance(one, NoAnswer):
+                raise _no_answer(one)
+            if isinstance(one, Answered):
+                message = AnswerMessage(content=one.text)
+                return PlayedCompletion(
+                    id=head.id,
+                    created=head.created,
+                    model=head.model,
+                    choices=[ChatChoice(index=0, message=message, finish_reason="stop")],
+                    usage=reported(one.usage),
+                    x_steerline=Played(simulation=asked.sim),
+                )
+    raise AssertionError("what is heard ends with an answer, or why there is none")
+
+
+async def texts(head: Head, asked: Question, body: ChatCompletionRequest) -> AsyncGenerator[str, None]:
+    """The data of a stream's events: what agents say, if that is wanted, and the answer."""
+    with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+    with_agents = body.x_steerline is not None and body.x_steerline.agents
+    yield _chunk(head, Played(simulation=asked.sim), {"role": "assistant", "content": ""})
+    async with aclosing(asked.listen()) as heard:
+        async for one in heard:
+            match one:
+                case None:
+                    yield ""
+                case Said(agent, text) if with_agents:
+                    yield _chunk(head, Played(simulation=asked.sim, agent=agent, text=text), {})
+                case Answered(text, usage):
+                    played = Played(simulation=asked.sim)
+                    yield _chunk(head, played, {"content": text})
+                    yield _chunk(head, played, {}, "stop")
+                    if with_usage:
+                        yield _last(head, played, reported(usage))
+                case NoAnswer():
+                    yield failed(_no_answer(one))
+    yield DONE
+
+
+async def _charge(asked: Question, caller: Principal) -> None:
+    async with aclosing(asked.listen()) as heard:
+        async for one in heard:
+            if isinstance(one, Answered):
+                await caller.spend(one.usage.prompt_tokens + one.usage.completion_tokens)
+
+
+def _chunk(head: Head, played: Played, delta: ChatDelta, reason: FinishReason | None = None) -> str:
+    choices = [ChunkChoice(index=0, delta=delta, finish_reason=reason)]
+    chunk = PlayedChunk(id=head.id, created=head.created, model=head.model, choices=choices, x_steerline=played)
+    return chunk.model_dump_json()
+
+
+def _last(head: Head, played: Played, usage: UsedTokens) -> str:
+    chunk = PlayedChunk(id=head.id, created=head.created, model=head.model, choices=[], usage=usage, x_steerline=played)
+    return chunk.model_dump_json()
+
+
+def _no_answer(found: NoAnswer) -> ApiError:
+    return ApiError(503, "no_answer", found.why)
+
+
+def _unknown(model: str, expected: str) -> ApiError:
+    return ApiError(404, "model_not_found", f"there is no {model}; expected: {expected}", param="model")

@@ -1,0 +1,188 @@
+"""Simulations that answer a question: a team that plays for it, or one agent of a simulation that runs anyway.
+
+None of them lives in the request: they are played by whichever host takes them, and whoever asked follows the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from steerline.config.load import changed
+from steerline.config.serving import TeamSpec
+from steerline.config.simulation import SimulationSpec
+from steerline.errors import SimulationError
+from steerline.inference.request import GenResult, Usage
+from steerline.serving.following import Following, Standing, Wanted
+from steerline.serving.worlds import world_at
+from steerline.simulation.game import Game
+from steerline.simulation.store.base import Call, Control, Store
+
+_TURNS = ("action.taken", "action.invalid")
+_INTERVIEWS = ("interview.answered", "control.refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an agent said at its turn."""
+
+    agent: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer, and what it took in all."""
+
+    text: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Why there is none: it stands still, was stopped, or refused the question."""
+
+    why: str
+
+
+Heard = Said | Answered | NoAnswer | None
+"""What comes of a question; nothing is a sign of life."""
+
+
+def begin(store: Store, name: str, team: TeamSpec, question: str, seed: int | None) -> str:
+    """A new simulation of a team, which the hosts may play.
+
+    Args:
+        store: where it is kept.
+        name: the team's.
+        team: what it plays.
+        question: what it is asked.
+        seed: of all draws; none takes the team's own.
+
+    Returns:
+        its id.
+
+    Raises:
+        ConfigError: the scenario's settings do not take this question.
+        SimulationError: the team cannot play.
+    """
+    changes: dict[str, Any] = {team.question: question} | ({} if seed is None else {"seed": seed})
+    spec = changed(team.simulation, changes, f"the question to the team {name}")
+    sim = f"team-{name}-{uuid.uuid4().hex[:16]}"
+    store.create(sim, spec.model_dump(mode="json"), Game.of(spec).fingerprint)
+    store.want(sim)
+    return sim
+
+
+async def team_answers(store: Store, following: Following, sim: str, team: TeamSpec) -> AsyncGenerator[Heard, None]:
+    """What the agents say, and at last the answer of all, or why there is none."""
+    async with aclosing(following.follow(sim, wanted=Wanted(_TURNS))) as parts:
+        async for part in parts:
+            if isinstance(part, Standing):
+                yield await asyncio.to_thread(_outcome, store, sim, team)
+                return
+            if part is None:
+                why = await asyncio.to_thread(_standstill, store, sim)
+                yield why
+                if why is not None:
+                    return
+                continue
+            for event in (json.loads(line.json) for line in part):
+                if event["payload"]["text"]:
+                    yield Said(event["agent"], event["payload"]["text"])
+
+
+def ask_agent(store: Store, sim: str, agent: str, question: str) -> tuple[str, int]:
+    """Put a question to an agent of a simulation, between two of its ticks.
+
+    Returns:
+        the id of the control, and the number of the last event before it.
+
+    Raises:
+        SimulationError: nobody plays the simulation now, so that nobody would answer.
+    """
+    record, hosted = store.find(sim), store.hosted(sim)
+    if record is None or hosted is None or hosted.due is None:
+        raise SimulationError(
+            "agents answer while their simulation is played",
+            where=sim,
+            got="no such simulation" if record is None else record.status,
+            fix="resume it, or ask an agent of one that is running",
+        )
+    control = uuid.uuid4().hex
+    store.post(sim, Control(control, "interview", {"question": question, "agents": [agent], "remember": False}))
+    store.nudge(sim)
+    return control, record.seq
+
+
+async def agent_answers(
+    store: Store, following: Following, sim: str, agent: str, control: str, after: int
+) -> AsyncGenerator[Heard, None]:
+    """An agent's answer to what `ask_agent` asked, or why there is none."""
+    async with aclosing(following.follow(sim, after, Wanted(_INTERVIEWS))) as parts:
+        async for part in parts:
+            if isinstance(part, Standing):
+                yield NoAnswer(f"{sim} has {part.status}")
+                return
+            if part is None:
+                why = await asyncio.to_thread(_standstill, store, sim)
+                yield why
+                if why is not None:
+                    return
+                continue
+            for event in (json.loads(line.json) for line in part):
+                payload = event["payload"]
+                if payload["id"] == control and event["kind"] == "control.refused":
+                    yield NoAnswer(payload["why"])
+                    return
+                if payload["id"] == control and event["agent"] == agent:
+                    yield await asyncio.to_thread(_interviewed, store, sim, agent, event)
+                    return
+
+
+def _standstill(store: Store, sim: str) -> NoAnswer | None:
+    """Why a simulation that nobody plays any more stands still."""
+    hosted = store.hosted(sim)
+    if hosted is None or hosted.due is not None or hosted.record.status in ("ended", "stopped"):
+        return None
+    return NoAnswer(f"{sim} is {hosted.record.status}: {hosted.record.reason}")
+
+
+def _outcome(store: Store, sim: str, team: TeamSpec) -> Answered | NoAnswer:
+    record = store.find(sim)
+    assert record is not None
+    if record.status != "ended":
+        return NoAnswer(f"{sim} was {record.status}")
+    world = world_at(store, record)
+    assert world is not None, "a simulation that has ended has a world"
+    outcome = Game.of(SimulationSpec.model_validate(record.spec)).scenario.outcome(world.state)
+    if team.answer not in outcome:
+        raise SimulationError(
+            "the outcome of a team's scenario holds no such answer",
+            where="teams.*.answer",
+            got=team.answer,
+            expected=", ".join(outcome),
+        )
+    answer = outcome[team.answer]
+    if answer is None:
+        return NoAnswer(f"{sim} came to no answer")
+    return Answered(str(answer), sum((_usage(call) for call in store.calls(sim)), Usage()))
+
+
+def _interviewed(store: Store, sim: str, agent: str, event: dict[str, Any]) -> Answered | NoAnswer:
+    text = event["payload"]["text"]
+    if text is None:
+        return NoAnswer(event["payload"]["reason"])
+    calls = (call for call in store.calls(sim, event["tick"]) if (call.tick, call.agent) == (event["tick"], agent))
+    # Questions come before the move, and an agent whose brain is no model makes no call.
+    own = next((call for call in calls if call.result["text"].strip() == text.strip()), None)
+    return Answered(text, Usage() if own is None else _usage(own))
+
+
+def _usage(call: Call) -> Usage:
+    return GenResult.from_dict(call.result).usage
