@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -239,3 +240,25 @@ def test_teams_and_tasks_that_do_not_fit_are_refused() -> None:
     stranger = spec.agents[0].model_copy(update={"profile": spec.agents[0].profile.model_copy(update={"role": "boss"})})
     with pytest.raises(SimulationError, match="has no part"):
         run(spec.model_copy(update={"agents": (stranger, *spec.agents[1:])}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\n" * 20_000,
+        "```python\n" + "x = 1\n" * 30_000,
+        "```python" + " " * 200_000 + "x",
+        ("```" + " " * 50) * 4_000,
+        "assert " + "(" * 200_000,
+        "assert " + "-" * 200_000 + "1 == 1",
+        "assert " + "f(" * 100_000 + ")" * 100_000 + " == 1",
+        " " * 200_000 + "assert",
+        "x" + "\n" * 200_000 + "y",
+    ],
+    ids=["openings", "no end", "a gap", "gaps", "brackets", "signs", "calls", "indented", "lines"],
+)
+def test_no_text_keeps_the_readers_of_code_and_tests_busy(text: str) -> None:
+    began = time.process_time()
+    read_code(text, "")
+    read_asserts(text, "")
+    assert time.process_time() - began < 1.0

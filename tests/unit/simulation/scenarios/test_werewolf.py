@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations
@@ -170,6 +171,27 @@ def test_claims_are_read_line_by_line_and_judged() -> None:
         ("player-03", "player-02", "werewolf"),
     ]
     assert (result.metrics[0]["claims_true"], result.metrics[0]["claims_false"]) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" + "\n" * 200_000 + "y",
+        "CLAIM:" + " " * 200_000,
+        "CLAIM:" + "x" * 200_000,
+        "CLAIM: bob is a" + "\n" * 200_000,
+        "CLAIM: bob is\n" * 15_000,
+        " " * 200_000 + "CLAIM",
+    ],
+    ids=["lines", "a gap", "a name", "no role", "claims", "indented"],
+)
+def test_no_text_keeps_the_reader_of_claims_busy(text: str) -> None:
+    watched = Watched({("talk", "player-01"): text})
+    spec = game(["sceptic"] * 9, FIXED, witch=True).model_copy(update={"max_ticks": 1, "max_text": len(text)})
+    began = time.process_time()
+    result = run(spec, watched)
+    assert time.process_time() - began < 2.0
+    assert not any(claim["by"] == "player-01" for claim in result.outcome["claims"])
 
 
 def test_a_vote_that_cannot_be_read_is_counted_and_is_for_nobody() -> None:
