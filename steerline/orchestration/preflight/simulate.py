@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from steerline.config.inference import LocalBackendSpec
+from steerline.config.model import ModelSpec
 from steerline.config.simulate import SimulateSpec
+from steerline.config.simulation_running import ModelRef
 from steerline.errors import ConfigError, SimulationError
 from steerline.orchestration.preflight import checks_cluster, checks_machine, checks_model, checks_tracking
 from steerline.orchestration.preflight.core import Check, Finding, failure
 from steerline.orchestration.preflight.resources import ClusterResources
-from steerline.simulation.cells import cells
+from steerline.simulation.cells import Cell, cells
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,32 @@ def simulations(scene: SimulateScene) -> Iterator[Finding]:
 
 
 def models(scene: SimulateScene) -> Iterator[Finding]:
-    """Local models can be found."""
-    for alias, model in scene.spec.simulation.models.items():
-        backend = model.backend
-        if isinstance(backend, LocalBackendSpec):
-            for finding in checks_model.missing(backend.model):
-                path = f"simulation.models.{alias}.backend.{finding.problem.path}"
-                yield replace(finding, problem=replace(finding.problem, path=path))
+    """Local models can be found, those too that a combination of the grid puts in."""
+    seen: list[ModelSpec] = []
+    for alias, ref in scene.spec.simulation.models.items():
+        for finding in _missing(ref, seen):
+            path = f"simulation.models.{alias}.backend.{finding.problem.path}"
+            yield replace(finding, problem=replace(finding.problem, path=path))
+    for cell in _combinations(scene.spec):
+        for alias, ref in cell.spec.models.items():
+            for finding in _missing(ref, seen):
+                what = f"models.{alias}.backend.{finding.problem.path} of {cell.point}: {finding.problem.what}"
+                yield replace(finding, problem=replace(finding.problem, what=what, path="grid"))
+
+
+def _missing(ref: ModelRef, seen: list[ModelSpec]) -> Iterator[Finding]:
+    """What is missing of a local model that was not looked at before."""
+    if isinstance(ref.backend, LocalBackendSpec) and ref.backend.model not in seen:
+        seen.append(ref.backend.model)
+        yield from checks_model.missing(ref.backend.model)
+
+
+def _combinations(spec: SimulateSpec) -> list[Cell]:
+    """The simulations of a grid; none where `simulations` says why it cannot be played."""
+    try:
+        return cells(spec) if spec.grid else []
+    except (ConfigError, SimulationError):
+        return []
 
 
 def _text(value: object) -> str | None:
