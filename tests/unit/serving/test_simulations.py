@@ -365,3 +365,17 @@ def test_an_owner_that_was_replaced_stops_asking_its_models() -> None:
 
     asyncio.run(play())
     assert status(store, "s") == "running"
+
+
+def test_what_was_recorded_by_a_host_that_died_then_is_not_recorded_again(store: Store) -> None:
+    posted(store, "s", GAME)
+    run(GAME, store=store, sim="s", backends={"m": Server()})
+    store.operate("s", RECORDED, {"at": "runs/s"})
+    records = Records()
+
+    async def play() -> None:
+        async with host(store, recording=records):
+            await until(lambda: is_idle(store, "s"))
+
+    asyncio.run(play())
+    assert records.recorded == []
