@@ -1,6 +1,6 @@
 # make demo   a real fine-tuning run against its baseline, start to finish, in minutes
 # make test   everything that CI checks
-# make up / make down   keep a local Ray head and MLflow server running
+# make up / make down   keep a local Ray head, an MLflow server and the endpoint running
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 VENV ?= .venv
@@ -10,11 +10,11 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export RAY_USAGE_STATS_ENABLED := 0
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help install demo up down test lint types contracts unit law integration e2e deploy bench bench-gpu clean
+.PHONY: help install demo up down test lint types contracts unit law integration e2e deploy bench bench-gpu console clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -3
-	@echo "also: install lint types contracts unit law integration e2e deploy bench bench-gpu clean"
+	@echo "also: install lint types contracts unit law integration e2e deploy bench bench-gpu console clean"
 
 $(VENV)/.installed: pyproject.toml constraints.txt infra/bootstrap.sh
 	VENV=$(VENV) sh infra/bootstrap.sh
@@ -62,6 +62,10 @@ bench: install
 
 bench-gpu: install
 	$(BIN)/python -m benchmarks.run --device cuda
+
+# Only after changes to its sources, and with Node 20 or later; what it builds is committed.
+console:
+	cd services/console/web && npm ci --no-fund --no-audit && npm run build
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

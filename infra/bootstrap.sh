@@ -26,6 +26,17 @@ if ! command -v c++ >/dev/null 2>&1 && ! command -v g++ >/dev/null 2>&1; then
         echo "bootstrap: no C++ compiler found; steering on CPUs will be slow. Debian/Ubuntu: apt-get install g++. Fedora: dnf install gcc-c++." >&2
     fi
 fi
+# Tests of the console drive a browser, for which nothing is downloaded that Debian does not package.
+case $extras in *dev*)
+    if ! command -v chromium >/dev/null 2>&1; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+            echo "bootstrap: installing Chromium (tests of the console drive it)"
+            apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null
+        else
+            echo "bootstrap: no Chromium found; tests of the console will be skipped. Debian/Ubuntu: apt-get install chromium." >&2
+        fi
+    fi ;;
+esac
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 

@@ -1,8 +1,8 @@
 """`make demo`: InfoSteer against plain fine-tuning on a real model and real data, through the real `ray job submit`.
 
 Starts a local Ray head and an MLflow server unless `make up` already did, submits both jobs, follows them, compares
-their answers item by item, and stops what it started. The exit code is 0 only when both runs finished and MLflow holds
-their numbers.
+their answers item by item, has the model that was trained debate with itself, steered against plain, and stops what it
+started. The exit code is 0 only when both runs and the debate came to their ends and MLflow holds their numbers.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ ROOT = Path(__file__).resolve().parents[1]
 STATE = ROOT / ".steerline"
 CONFIGS = {"plain SFT": "jobs/configs/sft_smollm2.yaml", "InfoSteer": "jobs/configs/infosteer_smollm2.yaml"}
 console = Console(soft_wrap=True)
+# Where `services` and `infra` are found, here and on Ray's workers.
+sys.path.append(str(ROOT))
+os.chdir(ROOT)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Finished:
     """One run after its job succeeded."""
 
     label: str
+    run: str
     url: str
     num_steps: int
     heldout: tuple[float, float]
@@ -58,6 +62,11 @@ def main() -> int:
         with local_stack() as stack:
             runs = [fine_tune(stack, label, config) for label, config in CONFIGS.items()]
             show(runs, stack)
+            # Ray reads the stack's environment when it is imported.
+            from infra.debate import debate
+
+            console.print(f"\n[bold]debate[/bold]  {runs[-1].run} with and without InfoSteer at inference")
+            debate(stack, runs[-1].run, lambda text: console.print(text, markup=False, highlight=False))
     except SteerlineError as error:
         console.print(f"[red]{error}[/red]")
         return error.exit_code
@@ -97,7 +106,7 @@ def fine_tune(stack: Stack, label: str, config: str) -> Finished:
     if run.status != "FINISHED" or len(losses) < 2 or not steps or missing:
         got = f"status {run.status}, {len(losses)} held-out losses, {len(steps)} steps, missing accuracies: {missing}"
         raise TrainingError("the run's numbers are not all in MLflow", where=url, got=got)
-    return Finished(label, url, len(set(steps)), (losses[0], losses[-1]), seconds, evaluation)
+    return Finished(label, job.name, url, len(set(steps)), (losses[0], losses[-1]), seconds, evaluation)
 
 
 def follow(command: list[str], label: str) -> None:

@@ -13,16 +13,18 @@ ENV VIRTUAL_ENV=/opt/venv \
     PATH=/opt/venv/bin:$PATH \
     DS_ACCELERATOR=cpu \
     RAY_USAGE_STATS_ENABLED=0 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    PYTHONPATH=/opt/steerline
 
 COPY pyproject.toml constraints.txt README.md ./
 COPY steerline steerline
 # The CPU wheels of PyTorch are a fraction of the CUDA ones.
 RUN python -m venv "$VIRTUAL_ENV" \
     && pip install --no-cache-dir -c constraints.txt uv \
-    && uv pip install --no-cache --torch-backend cpu -c constraints.txt ".[train,track]"
+    && uv pip install --no-cache --torch-backend cpu -c constraints.txt ".[train,track,tune,simulate,serve]"
 
 USER ray
 # Built here once, so that no worker waits for a compiler; a CPU of another kind than this one's builds its own.
 RUN steerline doctor --build
 COPY --chown=ray:ray jobs jobs
+COPY --chown=ray:ray services services

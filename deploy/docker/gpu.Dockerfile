@@ -12,13 +12,15 @@ WORKDIR /opt/steerline
 ENV VIRTUAL_ENV=/opt/venv \
     PATH=/opt/venv/bin:$PATH \
     RAY_USAGE_STATS_ENABLED=0 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    PYTHONPATH=/opt/steerline
 
 COPY pyproject.toml constraints.txt README.md ./
 COPY steerline steerline
 RUN python3 -m venv "$VIRTUAL_ENV" \
     && pip install --no-cache-dir -c constraints.txt uv \
-    && uv pip install --no-cache -c constraints.txt ".[train,track]"
+    && uv pip install --no-cache -c constraints.txt ".[train,track,tune,simulate,serve]"
 
 USER ray
 COPY --chown=ray:ray jobs jobs
+COPY --chown=ray:ray services services

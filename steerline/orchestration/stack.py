@@ -212,7 +212,8 @@ def _serve(stack: Stack, config: Path, standard_ports: bool, started: bool, tell
         record = processes.start(command, _server_environment(stack), stack.folder / "logs" / "endpoint.log")
         stack = dataclasses.replace(stack, servers={**stack.servers, "endpoint": record}, endpoint_port=port)
         _write(stack)
-        wait_until_healthy(_checks(stack), tell, deadline_s=_ENDPOINT_DEADLINE_S)
+        new = [server for server in _checks(stack) if server.name == "endpoint"]
+        wait_until_healthy(new, tell, deadline_s=_ENDPOINT_DEADLINE_S)
     except BaseException:
         if started:
             _end(stack)

@@ -12,6 +12,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from steerline.config.inference import ServedBackendSpec
 from steerline.config.serving import ServingSpec
+from steerline.serving.teams import begin
+from steerline.simulation.store.memory import MemoryStore
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "deploy" / "serve").glob("*.yaml"))
@@ -61,6 +63,14 @@ def test_teams_ask_models_that_are_served(file: Path) -> None:
         for ref in team.simulation.models.values():
             if isinstance(ref.backend, ServedBackendSpec):
                 assert ref.backend.name in spec.models
+
+
+@each_file
+def test_teams_can_play_and_take_a_question(file: Path) -> None:
+    spec = spec_of(file)
+    assert spec.teams
+    for name, team in spec.teams.items():
+        assert begin(MemoryStore(), name, team, "Why do people share?", seed=1).startswith(f"team-{name}-")
 
 
 def test_deployments_reserve_no_cpu_and_take_more_than_a_batch_at_once() -> None:
