@@ -65,7 +65,12 @@ def _add_health(app: FastAPI, parts: Parts) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["health"], summary="Whether the store can be written and the models answer")
+    @app.get(
+        "/readyz",
+        tags=["health"],
+        summary="Whether the store can be written and the models answer",
+        responses={503: {"description": "Not yet, or not now.", "model": dict[str, str]}},
+    )
     async def readyz(response: Response) -> dict[str, str]:
         if await _ready(parts):
             return {"status": "ok"}

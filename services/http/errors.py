@@ -21,7 +21,7 @@ ErrorType = Literal[
     "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
 ]
 # Statuses that any call under a key may have, whatever it does.
-EVERYWHERE = (400, 401, 403, 413, 429, 500)
+EVERYWHERE = (400, 401, 403, 413, 429, 500, 503)
 # A close code of WebSockets: what was asked breaks the endpoint's policy.
 _POLICY_VIOLATION = 1008
 _LONGEST_REASON_BYTES = 120

@@ -133,7 +133,7 @@ def test_its_document_describes_keys_and_errors_and_needs_no_other_server(tmp_pa
     for path, operations in document["paths"].items():
         for operation in operations.values():
             if path.startswith("/v1/"):
-                assert {"400", "401", "403", "413", "429", "500"} <= operation["responses"].keys(), path
+                assert {"400", "401", "403", "413", "429", "500", "503"} <= operation["responses"].keys(), path
                 assert operation["security"] == [{"key": []}]
             assert "422" not in operation["responses"]
     assert get(app, "/docs").status_code == 404
@@ -141,5 +141,5 @@ def test_its_document_describes_keys_and_errors_and_needs_no_other_server(tmp_pa
 
 def test_documented_errors_have_one_shape_and_say_when_to_come_again() -> None:
     described = responses(404)
-    assert set(described) == {400, 401, 403, 404, 413, 429, 500}
+    assert set(described) == {400, 401, 403, 404, 413, 429, 500, 503}
     assert "Retry-After" in described[429]["headers"]
