@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from steerline.inference import native_attention
 from steerline.inference.pages import PAGE, Pages, num_pages
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ class PagedPass:
         self._single = torch.tensor([first for first, _ in singles], dtype=torch.long, device=device)
         most = max((num_pages(span.end) for _, span in singles), default=0)
         padded = [[*span.pages[: num_pages(span.end)], *[0] * (most - num_pages(span.end))] for _, span in singles]
-        self._table = torch.tensor(padded, dtype=torch.long, device=device)
+        self._table = torch.tensor(padded, dtype=torch.int32, device=device)
+        self._ends = torch.tensor([span.end for _, span in singles], dtype=torch.long, device=device)
+        self._firsts: dict[int | None, Tensor] = {}
         self._masks: dict[tuple[int | None, int | None], Tensor] = {}
 
     def attend(
@@ -69,20 +72,31 @@ class PagedPass:
     ) -> Tensor:
         """Files keys and values [N, K, 1, D] and attends with queries [N, H, 1, D]; the result is [N, 1, H, D]."""
         keys, values = self.pages.layer(layer, key)
-        keys[self._page, :, self._column] = key[:, :, 0]
+        keys[self._page, :, :, self._column] = key[:, :, 0]
         values[self._page, :, self._column] = value[:, :, 0]
         out = query.new_empty(len(query), 1, *query.shape[1::2])
-        if len(self._single):
-            known, told = _in_rows(keys[self._table]), _in_rows(values[self._table])
+        if len(self._single) and cap is None and native_attention.handles(query):
+            where = (self._table, self._first_seen(window), self._ends, self._single)
+            native_attention.attend(query, keys, values, *where, scale, out)
+        elif len(self._single):
+            known, told = _in_rows(keys[self._table].mT), _in_rows(values[self._table])
             alone = _attend(query[self._single], known, told, self._mask(None, window), scale, cap)
             out[self._single] = alone.transpose(1, 2)
         for number, (first, span) in enumerate(self._spans):
             rows = query[first : first + span.length, :, 0].transpose(0, 1)[None]
             held = torch.tensor(span.pages[: num_pages(span.end)], device=query.device)
-            known, told = (_in_rows(part[held][None])[:, :, : span.end] for part in (keys, values))
+            parts = (keys[held][None].mT, values[held][None])
+            known, told = (_in_rows(part)[:, :, : span.end] for part in parts)
             among = _attend(rows, known, told, self._mask(number, window), scale, cap)  # [1, H, T, D]
             out[first : first + span.length, 0] = among[0].transpose(0, 1)
         return out
+
+    def _first_seen(self, window: int | None) -> Tensor:
+        """The first token of its row that each single one sees [R]."""
+        if window not in self._firsts:
+            ends = self._ends
+            self._firsts[window] = torch.zeros_like(ends) if window is None else (ends - window).clamp(min=0)
+        return self._firsts[window]
 
     def _mask(self, number: int | None, window: int | None) -> Tensor:
         """What may be seen: [1, 1, T, S] of a span, or [R, 1, 1, S] of the single tokens (no number)."""

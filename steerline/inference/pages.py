@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 PAGE = 32  # tokens
@@ -22,7 +23,7 @@ class Pages:
         self._num_layers = num_layers
         self._uses = [0] * num_pages(max(1, num_tokens))
         self._free = list(range(len(self._uses)))[::-1]
-        self._store: Tensor | None = None
+        self._store: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self._uses)
@@ -55,7 +56,9 @@ class Pages:
     def copy(self, source: int, target: int, num_tokens: int) -> None:
         """Copies the first tokens of a page in all layers."""
         assert self._store is not None, "a page with tokens was written"
-        self._store[:, :, target, :, :num_tokens] = self._store[:, :, source, :, :num_tokens]
+        keys, values = self._store
+        keys[:, target, :, :, :num_tokens] = keys[:, source, :, :, :num_tokens]
+        values[:, target, :, :num_tokens] = values[:, source, :, :num_tokens]
 
     def grow(self, num_more: int) -> None:
         """Adds pages to the pool, which copies it."""
@@ -63,18 +66,23 @@ class Pages:
         self._uses += [0] * num_more
         self._free += range(first, len(self._uses))
         if self._store is not None:
-            L, two, P, H, T, D = self._store.shape
-            wider = self._store.new_zeros(L, two, P + num_more, H, T, D)
-            wider[:, :, :P] = self._store
-            self._store = wider
+            keys, values = (
+                torch.cat([part, part.new_zeros(len(part), num_more, *part.shape[2:])], dim=1) for part in self._store
+            )
+            self._store = keys, values
 
     def layer(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [P, H, PAGE, D] of a layer, for H heads of width D as `like` [N, H, 1, D] has them."""
+        """Keys [P, K, D, PAGE] and values [P, K, PAGE, D] of a layer, for K heads of width D as in `like` [N, K, 1, D].
+
+        Keys lie with their tokens side by side, for the sake of `attention.cpp`.
+        """
         if self._store is None:
-            _, H, _, D = like.shape
+            _, K, _, D = like.shape
+            outer = (self._num_layers, len(self._uses), K)
             # Zeros, since what is masked is still multiplied, if only by 0.
-            self._store = like.new_zeros(self._num_layers, 2, len(self._uses), H, PAGE, D)
-        return self._store[layer, 0], self._store[layer, 1]
+            self._store = like.new_zeros(*outer, D, PAGE), like.new_zeros(*outer, PAGE, D)
+        keys, values = self._store
+        return keys[layer], values[layer]
 
 
 def num_pages(num_tokens: int) -> int:

@@ -45,24 +45,32 @@ def load() -> Mapping[str, Callable[..., None]] | None:
 
     Safe when several processes build at once: each writes a file of its own and renames it into place.
     """
-    try:
-        library = ctypes.CDLL(str(build()))
-    except (OSError, subprocess.CalledProcessError) as error:
-        detail = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
-        _LOG.warning(
-            "the fast CPU kernels are off (same results, slower steering); `steerline doctor` tells how to get a "
-            "C++ compiler with OpenMP: %s",
-            detail,
-        )
+    loaded = library(_SOURCE)
+    if loaded is None:
         return None
     functions: dict[str, Callable[..., None]] = {}
     for name, arguments in _ARGUMENTS.items():
         for suffix in _SUFFIX.values():
-            function = library[f"{name}_{suffix}"]
+            function = loaded[f"{name}_{suffix}"]
             function.argtypes = arguments
             function.restype = None
             functions[f"{name}_{suffix}"] = function
     return functions
+
+
+def library(source: Path) -> ctypes.CDLL | None:
+    """A C++ file as a library, built on first use and kept in the cache folder; none where it cannot be built."""
+    try:
+        return ctypes.CDLL(str(build(source)))
+    except (OSError, subprocess.CalledProcessError) as error:
+        detail = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
+        _LOG.warning(
+            "the fast CPU kernels are off (same results, slower %s); `steerline doctor` tells how to get a "
+            "C++ compiler with OpenMP: %s",
+            source.parent.name,
+            detail,
+        )
+        return None
 
 
 def handles(keys: Tensor) -> bool:
@@ -70,8 +78,8 @@ def handles(keys: Tensor) -> bool:
     return keys.device.type == "cpu" and keys.dtype in _SUFFIX and keys.numel() > 0 and load() is not None
 
 
-def build() -> Path:
-    """The library of compiled kernels for this machine, in the cache folder; compiled now unless it is there.
+def build(source: Path = _SOURCE) -> Path:
+    """The library of a C++ file's kernels for this machine, in the cache folder; compiled now unless it is there.
 
     Raises:
         OSError: there is no compiler, or the folder cannot be written.
@@ -80,16 +88,16 @@ def build() -> Path:
     compiler = os.environ.get("CXX", "g++")
     # What the compiler says about itself and this machine's CPU: a cache shared by unlike machines stays right.
     target = _run(compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull)
-    identity = hashlib.sha256("\0".join((_SOURCE.read_text(), target, compiler, *_FLAGS)).encode()).hexdigest()
+    identity = hashlib.sha256("\0".join((source.read_text(), target, compiler, *_FLAGS)).encode()).hexdigest()
     folder = cache_dir() / "kernels"
-    library = folder / f"steering-{identity[:16]}.so"
-    if not library.exists():
+    built = folder / f"{source.parent.name}-{identity[:16]}.so"
+    if not built.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            built = Path(scratch) / library.name
-            _run(compiler, *_FLAGS, str(_SOURCE), "-o", str(built))
-            built.replace(library)
-    return library
+            fresh = Path(scratch) / built.name
+            _run(compiler, *_FLAGS, str(source), "-o", str(fresh))
+            fresh.replace(built)
+    return built
 
 
 def _run(*command: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from steerline.config.inference import NoisyBackendSpec
-from steerline.inference.backends.scripted import spoken
+from steerline.inference.backends.scripted import spoken, told
 from steerline.inference.chance import uniform
-from steerline.inference.request import BackendLimits, Failure, GenRequest, GenResult
+from steerline.inference.request import BackendLimits, Delta, Failure, GenRequest, GenResult
 
 
 class NoisyBackend:
@@ -30,6 +30,11 @@ class NoisyBackend:
     async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
         """A text, a garbled text or a failure for each request."""
         return [self._answer(request) for request in requests]
+
+    async def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
+        """The same in pieces of a word each; a failure is one piece."""
+        async for piece in told(self._answer(request)):
+            yield piece
 
     async def close(self) -> None:
         """Nothing is held."""

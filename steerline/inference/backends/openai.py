@@ -5,49 +5,32 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from steerline.config.inference import OpenAIBackendSpec
 from steerline.errors import InferenceError
-from steerline.inference.request import BackendLimits, Failure, GenRequest, GenResult, Usage
+from steerline.inference.backends.openai_answer import Answer, Chunk, ending
+from steerline.inference.request import (
+    BackendLimits,
+    Delta,
+    Failure,
+    GenRequest,
+    GenResult,
+    TokenLogprob,
+    Usage,
+)
 
 _BUSY = {429, 503, 529}
 _UNAVAILABLE = {500, 502, 504}
 _SHOWN = 300  # characters of a server's message
-
-
-class _Message(BaseModel):
-    content: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-class _CachedTokens(BaseModel):
-    cached_tokens: int | None = None
-
-
-class _Used(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _CachedTokens | None = None
-
-
-class _Answer(BaseModel):
-    """What is read of an answer; whatever else a server sends is passed over."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Used = _Used()
+_STEERLESS = Failure("refused", "this server does not steer (`steering: true` says that it does)")
 
 
 class OpenAIBackend:
@@ -81,31 +64,56 @@ class OpenAIBackend:
         """One answer or failure for each request."""
         return list(await asyncio.gather(*map(self._ask, requests)))
 
+    async def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
+        """The pieces of one answer, as the server sends them. Closing the generator closes its connection."""
+        if self._refuses(request):
+            yield _failed(_STEERLESS, 0.0)
+            return
+        started = time.monotonic()
+        answer = _Pieces()
+        body = self._body(request) | {"stream": True, "stream_options": {"include_usage": True}}
+        try:
+            async with self._client.stream("POST", _path(request), json=body) as response:
+                if response.status_code != httpx.codes.OK:
+                    await response.aread()
+                    yield _failed(_failure(response), time.monotonic() - started)
+                    return
+                lines = response.aiter_lines()
+                while (line := await _next(lines, started + self._spec.timeout_s)) is not None:
+                    delta = answer.read(line)
+                    if delta is not None:
+                        yield delta
+        except (TimeoutError, httpx.TimeoutException, httpx.TransportError) as error:
+            yield _failed(self._interrupted(error), time.monotonic() - started)
+            return
+        yield answer.last(time.monotonic() - started)
+
     async def close(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
 
+    def _refuses(self, request: GenRequest) -> bool:
+        return request.steering is not None and not self._spec.steering
+
     async def _ask(self, request: GenRequest) -> GenResult:
-        if request.steering is not None and not self._spec.steering:
-            return GenResult.failed(
-                Failure("refused", "this server does not steer (`steering: true` says that it does)")
-            )
+        if self._refuses(request):
+            return GenResult.failed(_STEERLESS)
         started = time.monotonic()
-        path = "completions" if request.prompt is not None else "chat/completions"
         try:
             # httpx limits the pauses between bytes; this is the whole time.
             async with asyncio.timeout(self._spec.timeout_s):
-                response = await self._client.post(path, json=self._body(request))
-        except (TimeoutError, httpx.TimeoutException):
-            failure = Failure("timeout", f"no answer within {self._spec.timeout_s:g} s")
-            return GenResult.failed(failure, time.monotonic() - started)
-        except httpx.TransportError as error:
-            failure = Failure("unavailable", f"the connection failed: {type(error).__name__} {error}".rstrip())
-            return GenResult.failed(failure, time.monotonic() - started)
+                response = await self._client.post(_path(request), json=self._body(request))
+        except (TimeoutError, httpx.TimeoutException, httpx.TransportError) as error:
+            return GenResult.failed(self._interrupted(error), time.monotonic() - started)
         seconds = time.monotonic() - started
         if response.status_code != httpx.codes.OK:
             return GenResult.failed(_failure(response), seconds)
         return _result(response, seconds)
+
+    def _interrupted(self, error: Exception) -> Failure:
+        if isinstance(error, TimeoutError | httpx.TimeoutException):
+            return Failure("timeout", f"no answer within {self._spec.timeout_s:g} s")
+        return Failure("unavailable", f"the connection failed: {type(error).__name__} {error}".rstrip())
 
     def _body(self, request: GenRequest) -> dict[str, Any]:
         sampling = request.sampling
@@ -125,6 +133,13 @@ class OpenAIBackend:
         if request.response_schema is not None:
             schema = {"name": "answer", "schema": dict(request.response_schema), "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if request.top_logprobs is not None:
+            plain = request.prompt is not None
+            body |= (
+                {"logprobs": request.top_logprobs}
+                if plain
+                else {"logprobs": True, "top_logprobs": request.top_logprobs}
+            )
         if request.steering is not None:
             body["steering"] = request.canonical["steering"]
         return body
@@ -181,18 +196,79 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _result(response: httpx.Response, seconds: float) -> GenResult:
     try:
-        answer = _Answer.model_validate_json(response.content)
+        answer = Answer.model_validate_json(response.content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        failure = Failure("refused", f"the server's answer has another form: {place} {first['msg']}".strip())
-        return GenResult.failed(failure, seconds)
+        return GenResult.failed(_other_form(error), seconds)
     choice = answer.choices[0]
-    if choice.finish_reason == "content_filter":
-        return GenResult.failed(Failure("refused", "the server's filter held the answer back"), seconds)
-    text = choice.text if choice.message is None else choice.message.content
-    cached = answer.usage.prompt_tokens_details
-    usage = Usage(
-        answer.usage.prompt_tokens, answer.usage.completion_tokens, 0 if cached is None else cached.cached_tokens or 0
-    )
-    return GenResult(text or "", "length" if choice.finish_reason == "length" else "stop", usage, seconds)
+    end = ending(choice.finish_reason)
+    if isinstance(end, Failure):
+        return GenResult.failed(end, seconds)
+    return GenResult(choice.content, end, answer.usage.usage(), seconds, logprobs=choice.told)
+
+
+def _other_form(error: ValidationError) -> Failure:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return Failure("refused", f"the server's answer has another form: {place} {first['msg']}".strip())
+
+
+def _path(request: GenRequest) -> str:
+    return "completions" if request.prompt is not None else "chat/completions"
+
+
+def _failed(failure: Failure, seconds: float) -> Delta:
+    return Delta("", (), GenResult.failed(failure, seconds))
+
+
+async def _next(lines: AsyncIterator[str], deadline: float) -> str | None:
+    """The next line, by a time of the monotonic clock; none at the end."""
+    async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+        return await anext(lines, None)
+
+
+class _Pieces:
+    """An answer while it comes, as server-sent events."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._usage = Usage()
+        self._reason: str | None = None
+        self._failure: Failure | None = None
+        self._done = False
+
+    def read(self, line: str) -> Delta | None:
+        """A piece, where this line has one."""
+        if not line.startswith("data:") or self._failure is not None:
+            return None  # a comment, an event's name, the end of an event
+        data = line.removeprefix("data:").strip()
+        if data == "[DONE]":
+            self._done = True
+            return None
+        try:
+            chunk = Chunk.model_validate_json(data)
+        except ValidationError as error:
+            self._failure = _other_form(error)
+            return None
+        if chunk.error is not None:
+            said = " ".join(str(chunk.error.get("message", chunk.error)).split())[:_SHOWN]
+            self._failure = Failure("unavailable", f"the server broke off: {said}")
+        if chunk.usage is not None:
+            self._usage = chunk.usage.usage()
+        if not chunk.choices:
+            return None
+        choice = chunk.choices[0]
+        self._reason = choice.finish_reason or self._reason
+        self._text.append(choice.content)
+        self._logprobs += choice.told
+        return Delta(choice.content, choice.told) if choice.content or choice.told else None
+
+    def last(self, seconds: float) -> Delta:
+        """The piece with the result."""
+        end = self._failure or ending(self._reason)
+        if self._reason is None and not self._done and not isinstance(end, Failure):
+            end = Failure("unavailable", "the server's answer ended before its end")
+        if isinstance(end, Failure):
+            return _failed(end, seconds)
+        text = "".join(self._text)
+        return Delta("", (), GenResult(text, end, self._usage, seconds, logprobs=tuple(self._logprobs)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
 
-from steerline.inference.request import BackendLimits, GenRequest, GenResult, Usage
+from steerline.inference.request import BackendLimits, Delta, GenRequest, GenResult, Usage
 
 
 class ScriptedBackend:
@@ -29,8 +31,22 @@ class ScriptedBackend:
         """The policy's text for each request."""
         return [spoken(request, self._policy(request)) for request in requests]
 
+    async def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
+        """The policy's text, word by word."""
+        async for piece in told(spoken(request, self._policy(request))):
+            yield piece
+
     async def close(self) -> None:
         """Nothing is held."""
+
+
+async def told(result: GenResult) -> AsyncGenerator[Delta, None]:
+    """An answer in pieces of a word each, between which others have their turn; a failure is one piece."""
+    for word in re.findall(r"\S*\s*", result.text):
+        if word:
+            yield Delta(word)
+            await asyncio.sleep(0)
+    yield Delta("", result.logprobs, result)
 
 
 def spoken(request: GenRequest, text: str) -> GenResult:
