@@ -38,7 +38,7 @@ class Parrot:
 
     def _answer(self, request: GenRequest) -> GenResult:
         if request.model != "parrot":
-            return GenResult.failed(Failure("unknown_model", f"no model `{request.model}` is served"))  # type: ignore[arg-type]
+            return GenResult.failed(Failure("unknown_model", f"no model `{request.model}` is served"))
         text = request.prefix[-1]
         words = len(text.split())
         return GenResult(text, "stop", Usage(words, words))
