@@ -172,14 +172,32 @@ async def _answer_http(connection: Request, error: Exception) -> Any:
 async def _answer_unfit(connection: Request, error: Exception) -> Any:
     assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
     problems = error.errors()
-    # `body`, `query` and the like say where a field travels, which the caller knows.
-    places = [".".join(str(part) for part in problem["loc"][1:]) for problem in problems]
+    body = error.body if isinstance(error, RequestValidationError) else None
+    places = [_place(problem, body) for problem in problems]
     shown = [
         f"{place}: {problem['msg']}" if place else problem["msg"]
         for place, problem in zip(places, problems, strict=True)
     ]
     param = places[0] if places and places[0] else None
     return await _answer(connection, ApiError(400, "invalid_request", "; ".join(shown[:8]), param=param))
+
+
+def _place(problem: Mapping[str, Any], body: Any) -> str:
+    """Dotted path of a field, as its sender wrote it: without names of types, which stand there for unions.
+
+    `body`, `query` and the like say where a field travels, which the caller knows.
+    """
+    source, *parts = problem["loc"]
+    if source != "body":
+        return ".".join(map(str, parts))
+    path: list[str] = []
+    for part in parts:
+        if (isinstance(body, dict) and part in body) or (isinstance(body, list) and isinstance(part, int)):
+            body = body[part]
+        elif not (problem["type"] == "missing" and part is parts[-1]):
+            continue
+        path.append(str(part))
+    return ".".join(path)
 
 
 async def _answer_library(connection: Request, error: Exception) -> Any:
