@@ -26,7 +26,8 @@ from steerline.errors import LeaseError, SimulationError, SteerlineError
 from steerline.inference.client import InferenceClient
 from steerline.inference.request import Backend
 from steerline.simulation.engine import LEASE_S, Engine, HandedOver, Surroundings
-from steerline.simulation.store.base import Lease, Store
+from steerline.simulation.lease_keeper import LeaseKeeper
+from steerline.simulation.store.base import Store
 
 log = logging.getLogger("steerline.serving")
 
@@ -217,12 +218,12 @@ class SimulationHost:
         """Record a simulation that has ended, and forget that it was wanted. The lease keeps other hosts away."""
         try:
             lease = self._store.acquire(sim, self.name, self._limits.lease_s)
-            keeper = asyncio.create_task(self._keep(lease))
             try:
-                self._store.postpone(lease, await self._record(sim))
+                # Whoever takes it over meanwhile sees it off as well, and recording it again changes nothing.
+                with LeaseKeeper(self._store, lease, self._limits.lease_s, lambda error: log.warning("%s", error)):
+                    again_at = await self._record(sim)
+                self._store.postpone(lease, again_at)
             finally:
-                keeper.cancel()
-                await asyncio.gather(keeper, return_exceptions=True)
                 self._store.release(lease)
         except SimulationError as error:
             # It stays to be seen off: by the host that has taken it, or by whoever reaches the store next.
@@ -242,11 +243,6 @@ class SimulationHost:
             return time.time() + self._limits.record_again_s
         self._store.operate(sim, RECORDED, {"at": where})
         return None
-
-    async def _keep(self, lease: Lease) -> None:
-        while True:
-            await asyncio.sleep(self._limits.lease_s / 3)
-            self._store.renew(lease, self._limits.lease_s)
 
 
 def told(error: Exception) -> str:

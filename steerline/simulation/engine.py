@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_running import HybridReplay, PauseStep
@@ -27,14 +26,13 @@ from steerline.simulation.humans import AskHuman, Humans, open_questions
 from steerline.simulation.interruption import Interruption
 from steerline.simulation.interventions import Intervention
 from steerline.simulation.journal import Journal
+from steerline.simulation.lease_keeper import LeaseKeeper
 from steerline.simulation.restoring import restore
 from steerline.simulation.result import Result, Status
 from steerline.simulation.store.base import Call, Control, Lease, Snapshot, Store
 from steerline.simulation.tick import advance
 from steerline.simulation.turn import Decider
 from steerline.simulation.world import World
-
-log = logging.getLogger("steerline.simulation")
 
 LEASE_S = 30.0
 """Seconds that a run may be silent before another one may take over."""
@@ -129,9 +127,15 @@ class Engine:
         run = _Run(self.game, self._store, self.sim, lease, self._around)
         player = asyncio.current_task()
         assert player is not None
-        keeper = asyncio.create_task(run.keep_lease(self._lease_s, player))
+        loop = asyncio.get_running_loop()
+
+        def lost(error: LeaseError) -> None:
+            run.lost = error
+            loop.call_soon_threadsafe(player.cancel)
+
         try:
-            status, reason = await run.play(ticks, self._paused_for)
+            with LeaseKeeper(self._store, lease, self._lease_s, lost):
+                status, reason = await run.play(ticks, self._paused_for)
             self._store.operate(self.sim, status, {"reason": reason, "ticks": run.ticks, "seconds": run.seconds})
             self._paused_for = reason if status == "paused" else ""
         except asyncio.CancelledError:
@@ -149,9 +153,8 @@ class Engine:
             run.stand_still(_Standstill("failed", str(error) or type(error).__name__))
             raise
         finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, run.close(), return_exceptions=True)
-            self._store.release(run.lease)
+            await asyncio.gather(run.close(), return_exceptions=True)
+            self._store.release(lease)
         assert run.world is not None
         return result_of(self.game, self._store, self.sim, run.world, status, reason)
 
@@ -219,20 +222,6 @@ class _Run:
             pause=standstill.pause,
             again_at=again_at,
         )
-
-    async def keep_lease(self, lease_s: float, player: asyncio.Task[Any]) -> None:
-        """Renew the lease while ticks last long, and end the run once another owner has taken over."""
-        while True:
-            await asyncio.sleep(lease_s / 3)
-            try:
-                self.lease = self._store.renew(self.lease, lease_s)
-            except LeaseError as error:
-                self.lost = error
-                player.cancel()
-                return
-            except SimulationError as error:
-                # A store that stays away is the next commit's to report.
-                log.warning("the lease of %s could not be renewed: %s", self._sim, error)
 
     async def close(self) -> None:
         """End what is under way."""

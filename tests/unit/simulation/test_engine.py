@@ -7,16 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from steerline.errors import LeaseError, SimulationError
-from steerline.inference.request import GenRequest, GenResult
+from steerline.errors import SimulationError
 from steerline.simulation.engine import Engine, Surroundings
 from steerline.simulation.event import Event
-from steerline.simulation.runner import play, run
+from steerline.simulation.runner import run
 from steerline.simulation.store.memory import MemoryStore
 from steerline.simulation.world import World
-from tests.unit.inference import virtual
 from tests.unit.simulation.chat import Chat, chat
-from tests.unit.simulation.worlds import Server, llm, spec
+from tests.unit.simulation.worlds import llm, spec
 
 
 def test_a_run_can_be_followed_tick_by_tick() -> None:
@@ -31,28 +29,6 @@ def test_a_run_can_be_followed_tick_by_tick() -> None:
         (1, "tick.started", "tick.committed"),
         (2, "tick.started", "sim.ended"),
     ]
-
-
-def test_a_lease_is_kept_while_a_model_takes_its_time() -> None:
-    """A tick of 100 s on a clock that jumps; nobody can take over meanwhile, and everybody can afterwards."""
-    refused: list[str] = []
-
-    class Slow(Server):
-        async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
-            await asyncio.sleep(100.0)
-            try:
-                store.acquire("s", "another", 30.0)
-            except LeaseError as error:
-                refused.append(error.what)
-            return await super().generate(requests)
-
-    async def main() -> str:
-        result = await play(spec(llm(), llm(), max_ticks=1), store=store, sim="s", backends={"m": Slow()})
-        return result.status
-
-    store = MemoryStore(clock=virtual.now)
-    assert virtual.run(main) == "ended"
-    assert refused == ["the simulation s is being run by another process"]
 
 
 def test_a_model_without_a_backend_is_refused_before_anything_starts() -> None:
