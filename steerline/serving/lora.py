@@ -79,7 +79,7 @@ def _base(name: str, version: Registered, served: Mapping[str, LocalBackendSpec]
     from steerline.models.sources import describe
 
     for spec in served.values():
-        if name in (describe(spec.model.source), _folder_name(spec.model)):
+        if name in (describe(spec.model.source), _hub_id(spec.model)):
             return spec
     known = ", ".join(describe(spec.model.source) for spec in served.values())
     raise ModelError(
@@ -91,5 +91,6 @@ def _base(name: str, version: Registered, served: Mapping[str, LocalBackendSpec]
     )
 
 
-def _folder_name(spec: ModelSpec) -> str | None:
+def _hub_id(spec: ModelSpec) -> str | None:
+    """How others than Steerline name a model of the hub."""
     return spec.source.id if spec.source.kind == "hub" else None

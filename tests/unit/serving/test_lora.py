@@ -1,0 +1,97 @@
+"""Weights of the registry: whole models, and adapters over a served base."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from steerline.config.inference import LocalBackendSpec, SamplingSpec
+from steerline.config.model import LoraSpec
+from steerline.errors import ModelError
+from steerline.inference.backends.local import LocalBackend
+from steerline.inference.request import GenRequest
+from steerline.models.card import ModelCard
+from steerline.models.export import export_model
+from steerline.models.lora import add_lora
+from steerline.serving.lora import load_registered
+from steerline.tracking.registry import Registered
+from tests.tiny import tiny_model, tiny_tokenizer
+
+PROMPTS = ("one", "two and three", "a longer prompt of some words")
+
+
+def base_in(folder: Path) -> LocalBackendSpec:
+    """A served base, from a folder."""
+    tiny_model("llama").save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return LocalBackendSpec.model_validate({"model": {"source": {"kind": "local", "path": str(folder)}}})
+
+
+def adapter_of(base: LocalBackendSpec, folder: Path, name: str | None = None) -> Path:
+    """An export of a model with an adapter that changes its answers; the adapter lies in its folder `adapter`."""
+    adapted = add_lora(tiny_model("llama"), LoraSpec(rank=4, target_modules=("q_proj", "v_proj", "down_proj")))
+    with torch.no_grad():
+        for parameter_name, parameter in adapted.named_parameters():
+            if "lora_B" in parameter_name:
+                parameter.normal_(generator=torch.Generator().manual_seed(1))
+    source = base.model.source
+    card = ModelCard("run", name or getattr(source, "path", ""), "hash")
+    export_model(None, adapted, tiny_tokenizer(), folder, card)
+    return folder
+
+
+def version(folder: Path) -> Registered:
+    return Registered("tuned", "3", None, str(folder))
+
+
+def texts(backend: LocalBackend) -> list[str]:
+    async def ask() -> list[str]:
+        sampling = SamplingSpec(max_tokens=8)
+        results = await backend.generate([GenRequest("m", prompt=prompt, sampling=sampling) for prompt in PROMPTS])
+        await backend.close()
+        assert all(result.failure is None for result in results)
+        return [result.text for result in results]
+
+    return asyncio.run(ask())
+
+
+def test_an_adapter_over_its_base_writes_what_the_merged_model_writes(tmp_path: Path) -> None:
+    base = base_in(tmp_path / "base")
+    export = adapter_of(base, tmp_path / "export")
+    merged = texts(load_registered(version(export), {}, "float32"))
+    adapted = texts(load_registered(version(export / "adapter"), {"base": base}, "float32"))
+    plain = texts(LocalBackend.open(base))
+    assert adapted == merged != plain
+
+
+def test_an_adapter_of_another_base_is_refused_and_its_name_is_not_opened(tmp_path: Path) -> None:
+    base = base_in(tmp_path / "base")
+    export = adapter_of(base, tmp_path / "export", "https://example.org/base")
+    with pytest.raises(ModelError, match="base") as raised:
+        load_registered(version(export / "adapter"), {"base": base}, "float32")
+    assert raised.value.got == "https://example.org/base"
+
+
+def test_pickled_altered_and_missing_weights_are_refused(tmp_path: Path) -> None:
+    base = base_in(tmp_path / "base")
+    adapter = adapter_of(base, tmp_path / "export") / "adapter"
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    with pytest.raises(ModelError, match="safetensors"):
+        load_registered(version(adapter), {"base": base}, "float32")
+    with pytest.raises(ModelError, match="altered"):
+        load_registered(version(tmp_path / "export"), {}, "float32")
+    with pytest.raises(ModelError, match="not on this machine"):
+        load_registered(version(tmp_path / "nothing"), {}, "float32")
+
+
+def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    base = base_in(tmp_path / "base")
+    adapter = adapter_of(base, tmp_path / "export") / "adapter"
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "r": 2}))
+    with pytest.raises(ModelError, match="fit"):
+        load_registered(version(adapter), {"base": base}, "float32")
