@@ -140,7 +140,7 @@ class SimulationSpec(Spec):
 
     @model_validator(mode="after")
     def _answers_for_many_are_in_time(self) -> SimulationSpec:
-        place = next((place for place, brain in self._brains() if isinstance(brain, ArchetypeBrain)), None)
+        place = next((place for place, brain in self.brains() if isinstance(brain, ArchetypeBrain)), None)
         if place is not None and self.straggler.policy == "late":
             raise misfit(
                 "a late answer would have to find those who were alike a tick ago",
@@ -171,9 +171,9 @@ class SimulationSpec(Spec):
 
     def _asking(self) -> list[tuple[str, LlmBrain]]:
         """Brains that ask a model, and where they stand."""
-        return [(place, llm) for place, brain in self._brains() if (llm := model_part(brain)) is not None]
+        return [(place, llm) for place, brain in self.brains() if (llm := model_part(brain)) is not None]
 
-    def _brains(self) -> list[tuple[str, BrainSpec]]:
+    def brains(self) -> list[tuple[str, BrainSpec]]:
         """Every brain, and where it stands."""
         brains: list[tuple[str, BrainSpec]] = [(f"agents.{n}.brain", a.brain) for n, a in enumerate(self.agents)]
         if self.population is not None:

@@ -84,6 +84,9 @@ class DurabilitySpec(Spec):
 
     sync: bool = True
     """A committed tick survives a power cut (fsync); off survives a killed process only."""
+    together_ms: float = Field(default=20.0, ge=0)
+    """Where agents follow scripts alone, ticks that are over within this time are committed together, in one
+    transaction; nobody sees one before. 0 commits each by itself."""
     snapshot_every: int = Field(default=10, ge=1)
     """Ticks between snapshots, which only make resuming faster."""
     call_chunk: int = Field(default=16, ge=1)

@@ -18,8 +18,8 @@ from steerline.inference.client import InferenceClient
 from steerline.simulation.asking import Asker, served_names
 from steerline.simulation.brains import Brains
 from steerline.simulation.budgets import Budget
-from steerline.simulation.canonical import check_plain
-from steerline.simulation.event import Event, EventDraft, seal
+from steerline.simulation.commits import Commits, OnCommit, is_closed
+from steerline.simulation.event import EventDraft
 from steerline.simulation.game import Game
 from steerline.simulation.genesis import begin
 from steerline.simulation.humans import AskHuman, Humans, open_questions
@@ -29,16 +29,13 @@ from steerline.simulation.journal import Journal
 from steerline.simulation.lease_keeper import LeaseKeeper
 from steerline.simulation.restoring import restore
 from steerline.simulation.result import Result, Status
-from steerline.simulation.store.base import Call, Control, Lease, Snapshot, Store
+from steerline.simulation.store.base import Call, Control, Lease, Store
 from steerline.simulation.tick import advance
 from steerline.simulation.turn import Decider
 from steerline.simulation.world import World
 
 LEASE_S = 30.0
 """Seconds that a run may be silent before another one may take over."""
-
-OnCommit = Callable[[World, Sequence[Event]], None]
-"""Called after each committed tick, with the world and the tick's events."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +181,8 @@ class _Run:
         self._budget = Budget(spec.budgets, spec.models, _paid(spec, own))
         self._asker = Asker(game, sim, self._journal, self._budget, around.client)
         brains: Decider = Brains(game, self._asker, Humans(game, store, sim, around.ask_human, around.clock))
+        closed = around.decider is None and is_closed(game)
+        self._commits = Commits(game, store, lease, may_wait=closed, clock=around.clock, follow=around.on_commit)
         self._decider = brains if around.decider is None else around.decider(brains)
 
     async def play(self, ticks: int | None, paused_for: str) -> tuple[Status, str]:
@@ -195,7 +194,7 @@ class _Run:
             if self.world is None:
                 self.world, drafts = await begin(self._game, self._decider)
                 self._journal.flush()
-                self._commit(self.world, drafts, 0, [])
+                self._commits.add(self.world, drafts, 0)
             self._store.set_status(self.lease, "running", paused_for)
             while self.world.ended is None:
                 standstill = self._boundary(self.world, ticks, paused_for)
@@ -204,12 +203,14 @@ class _Run:
                 if standstill is not None and self.stand_still(standstill):
                     assert standstill.status != "failed"
                     return standstill.status, standstill.reason
+            self._commits.write()
             status: Status = "stopped" if self.world.ended == "stopped" else "ended"
             self._store.set_status(self.lease, status, self.world.ended)
             return status, self.world.ended
 
     def stand_still(self, standstill: _Standstill) -> bool:
         """Say so in the store; not if the pause has been taken back."""
+        self._commits.write()
         again_at = None
         if standstill.status == "waiting":
             deadlines = [request.deadline for request in open_questions(self._store, self._sim)]
@@ -224,8 +225,10 @@ class _Run:
         )
 
     async def close(self) -> None:
-        """End what is under way."""
+        """End what is under way, and keep what was played."""
         await self._asker.close()
+        if self.lost is None:
+            self._commits.write()
 
     def _boundary(self, world: World, ticks: int | None, paused_for: str) -> _Standstill | None:
         """Between two ticks: why the run stands still, if it does.
@@ -240,6 +243,7 @@ class _Run:
             if control.kind == "pause":
                 return _Standstill("paused", str(control.payload.get("reason", "somebody paused it")), control.id)
         if self._around.leaving():
+            self._commits.write()
             raise HandedOver
         if ticks is not None and self.ticks >= ticks:
             return _Standstill("paused", f"{ticks} ticks were asked for")
@@ -273,28 +277,16 @@ class _Run:
         new, drafts = await advance(self._game, world, self._decider, interventions)
         self._journal.flush()
         answered = [control.id for control in self._store.controls(self._sim) if _is_answer(control, world.tick)]
-        self._commit(new, drafts, world.tick, [*(control.id for control in posted), *answered])
+        self._commits.add(new, drafts, world.tick, [*(control.id for control in posted), *answered])
         self._journal.forget(world.tick)
         self.world = new
         self.ticks += 1
         self.seconds += time.perf_counter() - began
 
-    def _commit(self, world: World, drafts: Sequence[EventDraft], tick: int, applied: Sequence[str]) -> None:
-        record = self._store.find(self._sim)
-        assert record is not None
-        events = list(seal(drafts, tick, record.seq, record.hash, self._around.clock()))
-        snapshot = None
-        if world.tick == 1 or world.tick % self._game.spec.durability.snapshot_every == 0:
-            check_plain(world.state, f"the state of {self._game.spec.scenario}")
-            snapshot = Snapshot(world.tick, world.seq, events[-1].hash, world.pack()) if world.tick > 1 else None
-        self._store.append(self.lease, events, snapshot=snapshot, applied=applied)
-        if self._around.on_commit is not None:
-            self._around.on_commit(world, events)
-
     def _stop(self, world: World, control: Control) -> None:
         self.world = replace(world, ended="stopped", seq=world.seq + 1)
         draft = EventDraft("commit", "sim.ended", {"reason": "stopped"})
-        self._commit(self.world, [draft], world.tick, [control.id])
+        self._commits.add(self.world, [draft], world.tick, [control.id])
 
 
 def _paid(spec: SimulationSpec, calls: Sequence[Call]) -> Sequence[Call]:

@@ -112,7 +112,7 @@ def _flops(result: Result, calls: Sequence[Call]) -> dict[str, float]:
     weights = {alias: num_weights(ref) for alias, ref in result.spec.models.items()}
     total = 0.0
     for call in calls:
-        count = weights[call.request["model"]]
+        count = weights.get(call.request["model"])
         if count is None:
             return {}
         computed = _used(call, "prompt_tokens") - _used(call, "cached_tokens") + _used(call, "completion_tokens")

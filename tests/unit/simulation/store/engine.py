@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from steerline.config.simulation import SimulationSpec
 from steerline.errors import CorruptLogError, LeaseError
 from steerline.inference.request import GenRequest
 from steerline.simulation.engine import Surroundings
@@ -27,6 +28,7 @@ from tests.unit.simulation.worlds import Server, drawn, llm, spec
 __all__ = [
     "test_a_corrupted_log_is_found_at_its_event",
     "test_a_killed_run_goes_on_and_asks_nothing_twice",
+    "test_a_killed_run_of_scripts_whose_ticks_are_committed_together_goes_on",
     "test_a_log_whose_end_is_missing_is_found",
     "test_a_run_that_lost_its_lease_writes_nothing_more",
 ]
@@ -39,22 +41,25 @@ SPEC = spec(
     punishment=True,
     durability={"call_chunk": 1, "snapshot_every": 2},
 )
+SCRIPTS = spec(
+    "conditional", "opportunist", "free_rider", punishment=True, durability={"together_ms": 1e9, "snapshot_every": 2}
+)
 PLACES = ["answer", "start", "decide", "resolve", "feedback", "adjust", "metrics", "commit", "transaction"]
 
 
-def killed(open_store: OpenStore, asked: Path, where: str) -> None:
+def killed(open_store: OpenStore, asked: Path, where: str, played: SimulationSpec = SPEC, transaction: int = 4) -> None:
     """Run in a process of its own that kills itself at a place: in a phase of the third tick, while a model answers, or
-    inside a transaction."""
+    inside a transaction that holds ticks."""
     pid = os.fork()
     if pid == 0:
-        run_and_die(open_store(time.time), asked, where)
+        run_and_die(open_store(time.time), asked, where, played, transaction)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     assert os.WIFSIGNALED(status)
     assert os.WTERMSIG(status) == signal.SIGKILL
 
 
-def run_and_die(store: Store, asked: Path, where: str) -> None:
+def run_and_die(store: Store, asked: Path, where: str, played: SimulationSpec, transaction: int) -> None:
     log, many, counts = Scene.log, type(store)._many, Counter()  # type: ignore[attr-defined]
 
     def die() -> None:
@@ -76,13 +81,13 @@ def run_and_die(store: Store, asked: Path, where: str) -> None:
     def dying_many(self: Store, statement: str, values: Any) -> None:
         many(self, statement, values)
         counts["appends"] += statement.startswith("INSERT INTO events")
-        if where == "transaction" and counts["appends"] == 4:
+        if where == "transaction" and counts["appends"] == transaction:
             die()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Scene, "log", dying_log)
         patch.setattr(type(store), "_many", dying_many)
-        run(SPEC, store=store, sim="s", backends={"m": Server(answer, max_batch=1)})
+        run(played, store=store, sim="s", backends={"m": Server(answer, max_batch=1)})
 
 
 @pytest.mark.parametrize("where", PLACES)
@@ -98,6 +103,19 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(where: str, open_store: Ope
     result = run(SPEC, store=store, sim="s", backends={"m": server})
     assert result.hash == run(SPEC, backends={"m": Server()}).hash
     assert not journaled & set(server.places)
+
+
+@pytest.mark.parametrize("where", ["start", "decide", "resolve", "metrics", "commit", "transaction"])
+def test_a_killed_run_of_scripts_whose_ticks_are_committed_together_goes_on(
+    where: str, open_store: OpenStore, tmp_path: Path
+) -> None:
+    killed(open_store, tmp_path / "asked", where, SCRIPTS, transaction=1)
+    store = open_store(time.time)
+    assert not list(store.events("s"))
+    store.acquire("s", "who buries the dead", 0.0, steal=True)
+    result = run(SCRIPTS, store=store, sim="s")
+    assert result.hash == run(SCRIPTS).hash
+    assert [event.seq for event in store.events("s")] == list(range(1, len(result.events) + 1))
 
 
 def test_a_run_that_lost_its_lease_writes_nothing_more(open_store: OpenStore) -> None:
