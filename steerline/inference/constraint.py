@@ -66,7 +66,9 @@ class Schemas:
         if self._vocabulary is None:
             self._vocabulary = llguidance.hf.from_tokenizer(self._tokenizer, eos_token=sorted(self._ends))
         try:
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema))
+            # Without set whitespace a model may write line breaks to its last token.
+            fixed = {"whitespace_flexible": False}
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=fixed)
         except ValueError as error:
             raise InferenceError("the response schema is no JSON schema", got=str(error)) from error
         matcher = llguidance.LLMatcher(self._vocabulary, grammar)

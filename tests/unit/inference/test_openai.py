@@ -15,7 +15,7 @@ from steerline.config.inference import OpenAIBackendSpec, SamplingSpec
 from steerline.config.steering import BoostSpec, SteeringSpec
 from steerline.errors import InferenceError
 from steerline.inference.backends.openai import OpenAIBackend
-from steerline.inference.request import ChatMessage, GenRequest, GenResult, Usage
+from steerline.inference.request import ChatMessage, Delta, GenRequest, GenResult, TokenLogprob, Usage
 
 KEY = "sk-very-secret"
 ANSWER = {
@@ -208,3 +208,86 @@ def test_each_request_is_a_call_of_its_own_under_an_adaptive_limit() -> None:
     spec = OpenAIBackendSpec(kind="openai", url="http://server/v1", model="big", max_in_flight=30)
     limits = OpenAIBackend(spec).limits
     assert (limits.max_batch, limits.in_flight, limits.adaptive) == (1, 30, True)
+
+
+def stream(respond: Respond, request: GenRequest = HELLO, **fields: Any) -> list[Delta]:
+    spec = OpenAIBackendSpec.model_validate({"kind": "openai", "url": "http://server/v1", "model": "big", **fields})
+
+    async def main() -> list[Delta]:
+        backend = OpenAIBackend(spec, httpx.MockTransport(respond))
+        pieces = [piece async for piece in backend.stream(request)]
+        await backend.close()
+        return pieces
+
+    return asyncio.run(main())
+
+
+def events(*chunks: dict[str, Any] | str) -> Respond:
+    lines = [chunk if isinstance(chunk, str) else json.dumps(chunk) for chunk in chunks]
+    body = ": a comment\n\n" + "".join(f"data: {line}\n\n" for line in lines)
+    return lambda _: httpx.Response(200, content=body.encode(), headers={"content-type": "text/event-stream"})
+
+
+def chunk(content: str | None, reason: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": reason, **fields}]}
+
+
+USED = {"choices": [], "usage": ANSWER["usage"]}
+
+
+def test_a_streamed_answer_comes_in_the_server_s_pieces() -> None:
+    pieces = stream(events(chunk(""), chunk("4"), chunk(" →"), chunk(None, "length"), USED, "[DONE]"))
+    assert [piece.text for piece in pieces] == ["4", " →", ""]
+    last = pieces[-1].result
+    assert last is not None
+    assert (last.text, last.finish_reason, last.usage) == ("4 →", "length", Usage(9, 1, 5))
+
+
+def test_a_streamed_request_asks_for_pieces_usage_and_steering() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def respond(asked: httpx.Request) -> httpx.Response:
+        seen.append(json.loads(asked.content))
+        return events(chunk("4", "stop"), "[DONE]")(asked)
+
+    steered = GenRequest("m", HELLO.messages, steering=SteeringSpec(boost=BoostSpec(strength=0.5)), top_logprobs=2)
+    stream(respond, steered, steering=True)
+    (body,) = seen
+    assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
+    assert body["steering"]["boost"]["strength"] == 0.5
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
+
+
+def test_logprobs_are_read_from_both_interfaces() -> None:
+    wanted = (TokenLogprob("4", -0.25, (("4", -0.25), ("5", -2.0))),)
+    tops = [{"token": "4", "logprob": -0.25}, {"token": "5", "logprob": -2.0}]
+    chat = {"content": [{"token": "4", "logprob": -0.25, "top_logprobs": tops}]}
+    plain = {"tokens": ["4"], "token_logprobs": [-0.25], "top_logprobs": [{"5": -2.0, "4": -0.25}]}
+    assert stream(events(chunk("4", "stop", logprobs=chat), "[DONE]"))[-1].result.logprobs == wanted  # type: ignore[union-attr]
+    answer = {"choices": [{"text": "4", "finish_reason": "stop", "logprobs": plain}]}
+    assert ask(lambda _: httpx.Response(200, json=answer), GenRequest("m", prompt="2 + 2 =")).logprobs == wanted
+
+
+@pytest.mark.parametrize(
+    ("respond", "kind"),
+    [
+        (lambda _: httpx.Response(429, json={"error": {"message": "slowly"}}), "busy"),
+        (events(chunk("4")), "unavailable"),
+        (events(chunk("4"), {"error": {"message": "a GPU fell off"}}), "unavailable"),
+        (events(chunk("4"), "{"), "refused"),
+        (events(chunk("4", "content_filter"), "[DONE]"), "refused"),
+    ],
+)
+def test_a_stream_that_fails_says_why_in_its_last_piece(respond: Respond, kind: str) -> None:
+    result = stream(respond)[-1].result
+    assert result is not None
+    assert result.failure is not None
+    assert result.failure.kind == kind
+
+
+def test_a_stream_is_not_steered_by_a_server_that_cannot() -> None:
+    steered = GenRequest("m", HELLO.messages, steering=SteeringSpec(boost=BoostSpec(strength=0.5)))
+    (piece,) = stream(events(), steered)
+    assert piece.result is not None
+    assert piece.result.failure is not None
+    assert piece.result.failure.kind == "refused"

@@ -13,14 +13,14 @@ from steerline.inference.backends.open import open_backend
 from steerline.inference.backends.openai import OpenAIBackend
 from steerline.inference.backends.scripted import ScriptedBackend
 from steerline.inference.client import InferenceClient
-from steerline.inference.request import Backend, GenRequest, GenResult
+from steerline.inference.request import Delta, GenRequest, GenResult, StreamingBackend
 from tests.unit.inference.virtual import run
 
 WARM = SamplingSpec(temperature=1.0)
 REQUESTS = [GenRequest("m", prompt="Which?", sampling=WARM, seed=n) for n in range(2000)]
 
 
-def results(backend: Backend, requests: list[GenRequest]) -> list[GenResult]:
+def results(backend: StreamingBackend, requests: list[GenRequest]) -> list[GenResult]:
     return asyncio.run(backend.generate(requests))
 
 
@@ -101,3 +101,17 @@ def test_a_spec_opens_its_backend(spec: dict[str, str], kind: type) -> None:
 def test_a_spec_that_cannot_be_meant_is_refused(spec: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         TypeAdapter(BackendSpec).validate_python(spec)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [ScriptedBackend(lambda _: " one  two\nthree "), ScriptedBackend(lambda _: ""), noisy(), noisy(error_rate=1.0)],
+)
+def test_a_stream_has_the_words_of_the_answer_and_then_the_answer(backend: StreamingBackend) -> None:
+    async def main() -> list[Delta]:
+        return [piece async for piece in backend.stream(REQUESTS[0])]
+
+    *words, last = asyncio.run(main())
+    assert last.result == results(backend, [REQUESTS[0]])[0]
+    assert "".join(word.text for word in words) == last.result.text
+    assert all(word.text.strip() or word.text == " " for word in words)
