@@ -96,7 +96,7 @@ function Node({ member, spot, radius, hue, chosen, press }: NodeProps) {
       class={`node hue-${hue}${chosen ? " chosen" : ""}`}
       transform={`translate(${spot.x} ${spot.y})`}
       role="button"
-      tabIndex={0}
+      tabindex={0}
       aria-pressed={chosen}
       aria-label={about.filter(Boolean).join(", ")}
       onClick={press}

@@ -70,7 +70,7 @@ export function Watch({ id }: { id: string }) {
           )}
           <Transcript history={history} agent={agent} live={at === null} choose={choose} />
         </section>
-        <section class="pane metrics" aria-label="Metrics">
+        <section class="pane metrics" aria-label="Metrics" tabIndex={0}>
           <Metrics history={history} max={Math.max(run.ticks, 2)} at={at} pick={(tick) => run.look(tick)} />
         </section>
       </div>
