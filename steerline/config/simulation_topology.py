@@ -14,12 +14,13 @@ from steerline.config.simulation_agents import AgentId
 def _is_pattern(text: str) -> str:
     try:
         re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise misfit(f"this is no regular expression: {error}") from error
     return text
 
 
-Pattern = Annotated[str, AfterValidator(_is_pattern)]
+# Reading one takes time that grows faster than its length.
+Pattern = Annotated[str, Field(max_length=1000), AfterValidator(_is_pattern)]
 """A regular expression."""
 
 

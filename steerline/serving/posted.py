@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from steerline.config.simulation_running import ModelRef
 from steerline.config.simulation_topology import CustomTopology, EditInterceptor, MessageMatch
 from steerline.config.steering import SteeringSpec
 from steerline.errors import ConfigError, Problem
+from steerline.serving.patterns import LONGEST_TEXT, MOST_WAYS, ways
 from steerline.simulation.canonical import digest
 from steerline.simulation.game import Game
 from steerline.simulation.genesis import world_of
@@ -24,8 +24,8 @@ MOST_AGENTS = 10_000
 MOST_TICKS = 1_000_000
 MOST_PATTERN = 200
 """Characters of a regular expression."""
-# One unbounded repetition inside another one, which some texts take time to match that doubles with each character.
-_NESTED_REPEAT = re.compile(r"\((?:[^()\\]|\\.)*(?:[*+]|\{\d*,\d*\})(?:[^()\\]|\\.)*\)(?:[*+]|\{)")
+MOST_REPLACEMENT = 1000
+"""Characters that one match may be replaced by."""
 
 
 def check_posted(spec: SimulationSpec, served: Mapping[str, BackendSpec], most_tokens: int) -> SimulationSpec:
@@ -89,6 +89,8 @@ def _world_problems(spec: SimulationSpec) -> Iterator[Problem]:
         yield _of_ones_own("scenario", spec.scenario)
     if spec.max_ticks > MOST_TICKS:
         yield _too_many("max_ticks", spec.max_ticks, MOST_TICKS)
+    if spec.max_text > LONGEST_TEXT:
+        yield _too_many("max_text", spec.max_text, LONGEST_TEXT)
     count = 0 if spec.population is None else getattr(spec.population, "count", None) or 0
     if len(spec.agents) + count > MOST_AGENTS:
         yield _too_many("agents", len(spec.agents) + count, MOST_AGENTS)
@@ -111,13 +113,16 @@ def _part_problems(whole: Any, most_tokens: int, at: str = "") -> Iterator[Probl
                 yield _too_many(f"{path}.max_tokens", part.max_tokens, most_tokens)
             case EditInterceptor() | MessageMatch() if part.pattern is not None:
                 yield from _pattern_problems(f"{path}.pattern", part.pattern)
+                if isinstance(part, EditInterceptor) and len(part.replacement) > MOST_REPLACEMENT:
+                    yield _too_many(f"{path}.replacement", len(part.replacement), MOST_REPLACEMENT)
 
 
 def _pattern_problems(path: str, pattern: str) -> Iterator[Problem]:
     if len(pattern) > MOST_PATTERN:
         yield _too_many(path, len(pattern), MOST_PATTERN)
-    if _NESTED_REPEAT.search(pattern):
-        yield Problem("a repetition inside a repetition may take for ever", path, got=pattern, fix="repeat once")
+    elif ways(pattern) > MOST_WAYS:
+        fix = "repeat once, or so many times: `.{0,40}`"
+        yield Problem("several repetitions together may take for ever", path, got=pattern, fix=fix)
 
 
 def _model_problems(models: Mapping[str, ModelRef], served: Mapping[str, BackendSpec]) -> Iterator[Problem]:

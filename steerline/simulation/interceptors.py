@@ -40,7 +40,13 @@ class Notice:
 
 
 def intercept(
-    spec: InterceptorSpec, place: int, parcel: Parcel, counters: MutableMapping[str, int], rng: CounterRng, tick: int
+    spec: InterceptorSpec,
+    place: int,
+    parcel: Parcel,
+    counters: MutableMapping[str, int],
+    rng: CounterRng,
+    tick: int,
+    max_text: int,
 ) -> Iterator[Notice]:
     """Let an interceptor at a parcel, which it changes.
 
@@ -51,6 +57,7 @@ def intercept(
         counters: what interceptors count over the run.
         rng: draws of the tick.
         tick: now.
+        max_text: longest text that one leaves, in characters; what is beyond is cut.
     """
     caught = [to for to, copy in parcel.copies.items() if _matches(spec.match, copy, to)]
     if not caught:
@@ -69,7 +76,9 @@ def intercept(
         case EditInterceptor():
             for recipient in caught:
                 text = parcel.copies[recipient].text
-                yield from _change(parcel, recipient, re.sub(spec.pattern, spec.replacement, text), "edit")
+                # One that multiplies a text must not have the next one multiply that.
+                edited = re.sub(spec.pattern, spec.replacement, text)[:max_text]
+                yield from _change(parcel, recipient, edited, "edit")
         case FaultInterceptor():
             for recipient in caught:
                 draws = rng.within(f"{parcel.message.id}/{recipient}")

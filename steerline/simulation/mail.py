@@ -54,7 +54,8 @@ def send(scene: Scene, drafts: Sequence[Draft], read: Mapping[str, tuple[str, ..
 
 def _pass_interceptors(scene: Scene, parcel: Parcel, sent: int) -> None:
     for place, spec in enumerate(scene.game.spec.interceptors):
-        for notice in intercept(spec, place, parcel, scene.world.counters, scene.rng, scene.tick):
+        world, max_text = scene.world, scene.game.spec.max_text
+        for notice in intercept(spec, place, parcel, world.counters, scene.rng, scene.tick, max_text):
             kind: EventKind = "msg.blocked" if notice.blocked else "msg.changed"
             payload = {"id": parcel.message.id, **notice.payload}
             scene.log("route", kind, payload, parcel.message.sender, sent)

@@ -112,6 +112,16 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
         {**SCRIPTED, "interceptors": [{"kind": "drop", "match": {"pattern": "(a+)+$"}}]},
         "interceptors.0.match.pattern",
     ),
+    *(
+        ("pattern", {**SCRIPTED, "interceptors": [{"kind": "edit", "replacement": "", "pattern": pattern}]}, None)
+        for pattern in ("((a+)c?)+$", "(a|aa)+$", "(" * 900 + ")" * 900, "a{99999999999}", "a" * 400_000)
+    ),
+    (
+        "replacement",
+        {**SCRIPTED, "interceptors": [{"kind": "edit", "pattern": "a", "replacement": "a" * 1001}]},
+        "interceptors.0.replacement",
+    ),
+    ("longest text", {**SCRIPTED, "max_text": 10**9}, "max_text"),
     ("gate", game(llm(steering={"vmask": {}}), "conditional"), "agents.0.brain.steering.vmask"),
     ("unknown key", {**SCRIPTED, "agentz": []}, "agentz"),
 ]

@@ -159,3 +159,9 @@ def test_cleaning_keeps_what_is_text() -> None:
     assert clean(text, 1000).text == text
     assert clean("a\r\nb\rc", 1000).text == "a\nb\nc"
     assert clean("x" * 10, 4).text == "xxxx"
+
+
+def test_edits_that_multiply_a_text_leave_none_longer_than_the_longest() -> None:
+    edit = {"kind": "edit", "pattern": ".", "replacement": "x" * 100}
+    result = run(chat("echo", "greet", interceptors=[edit] * 3, max_text=500))
+    assert max(len(event.payload["text"]) for event in result.of_kind("msg.changed")) == 500
