@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from ray import serve
 from services.deployments import build
 from steerline.config.serving import ServingSpec
 from steerline.errors import TrainingError
+from steerline.orchestration import auth
 from steerline.orchestration.ports import free_ports
 from steerline.orchestration.stack import Stack
 from steerline.serving.keys import KeyBook
@@ -58,18 +60,22 @@ def _endpoint(stack: Stack, run: str) -> Iterator[str]:
     models = {MODEL: {"kind": "local", "model": {"source": source}, "dtype": "bfloat16"}}
     # A store of its own: the stack's own endpoint does not know the model.
     spec = ServingSpec.model_validate({"models": models, "store": str(stack.folder / "demo.db"), "console": False})
-    ray.init(address=stack.environment()["RAY_ADDRESS"], namespace="serve", log_to_driver=False)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    head = stack.environment()["RAY_ADDRESS"]
+    ray.init(address=head, namespace="serve", log_to_driver=False, logging_level=logging.WARNING)
     try:
         port = stack.endpoint_port or free_ports(1)[0]
         serve.start(http_options={"host": "127.0.0.1", "port": port}, proxy_location="HeadOnly")
         serve.run(build(spec), name="demo", route_prefix=_ROUTE)
         yield f"http://127.0.0.1:{port}{_ROUTE}"
     finally:
-        if stack.endpoint is None:
-            serve.shutdown()
-        else:
-            serve.delete("demo")
+        serve.delete("demo")
         ray.shutdown()
+        if stack.endpoint is None:
+            # Asked of the head: a driver would be told how the controller goes down.
+            httpx.delete(
+                f"{stack.address}/api/serve/applications/", headers=auth.headers(stack.environment()), timeout=60
+            ).raise_for_status()
 
 
 def _play(client: httpx.Client, tell: Tell) -> None:
@@ -77,6 +83,7 @@ def _play(client: httpx.Client, tell: Tell) -> None:
     form = {
         "scenario": "debate",
         "name": "demo-debate",
+        "max_ticks": 2,
         "params": {"rounds": 1, "low": 2, "high": 9},
         "agents": [
             {"id": "plain", "brain": brain},
