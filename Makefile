@@ -10,11 +10,11 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export RAY_USAGE_STATS_ENABLED := 0
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help install demo up down test lint types contracts unit law integration e2e console deploy bench bench-gpu console clean
+.PHONY: help install demo up down test lint types contracts unit law integration e2e deploy bench bench-gpu console clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -3
-	@echo "also: install lint types contracts unit law integration e2e console deploy bench bench-gpu console clean"
+	@echo "also: install lint types contracts unit law integration e2e deploy bench bench-gpu console clean"
 
 $(VENV)/.installed: pyproject.toml constraints.txt infra/bootstrap.sh
 	VENV=$(VENV) sh infra/bootstrap.sh
