@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI, Request
+from starlette.responses import Response, StreamingResponse
 
 from benchmarks.results import Report, Row, save
 from benchmarks.timing import interleave
@@ -67,9 +69,7 @@ def cluster() -> Iterator[None]:
 
 def empty_application() -> Any:
     """An ingress and a deployment behind it, and nothing in either."""
-    from fastapi import FastAPI, Request
     from ray import serve
-    from starlette.responses import Response, StreamingResponse
 
     @serve.deployment(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=1000)
     class Behind:
@@ -175,9 +175,7 @@ def main() -> None:
     for row in rows:
         print(f"{row.what}: {row.measured}")
     command = f"python -m benchmarks.gateway --repetitions {args.repetitions} --requests {args.requests}"
-    notes = [
-        "The clients run on the same cores as Serve."
-    ]
+    notes = ["The clients run on the same cores as Serve."]
     save(Report("gateway", "What the gateway costs a request", command, rows, notes))
 
 

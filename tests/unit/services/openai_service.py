@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from openai import OpenAI
 
 from services.app import web_app
-from services.inference.api import router
+from services.inference.port import Inference
 from steerline.inference.request import (
     BackendLimits,
     Delta,
@@ -114,13 +114,15 @@ class Endless:
             self.ended.set()
 
 
-def application(folder: Path, changes: dict[str, Any] | None = None, **models: StreamingBackend) -> FastAPI:
+def application(
+    folder: Path,
+    changes: dict[str, Any] | None = None,
+    *,
+    inference: Inference | None = None,
+    **models: StreamingBackend,
+) -> FastAPI:
     parts = parts_in(folder, {"access": {"required": False}, "console": False, **(changes or {})})
-    parts = replace(parts, inference=ServedModels(parts.spec, backends=models))
-    app = web_app(parts)
-    if not any(getattr(route, "path", "") == "/v1/models" for route in app.routes):
-        app.include_router(router(parts))
-    return app
+    return web_app(replace(parts, inference=inference or ServedModels(parts.spec, backends=models)))
 
 
 CHATS = "/v1/chat/completions"

@@ -1,0 +1,64 @@
+"""A model that a run has exported and registered, asked for by its alias through OpenAI's client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai as official
+import pytest
+
+from steerline.config.serving import ServingSpec
+from steerline.config.tracking import TrackingSpec
+from steerline.models.card import ModelCard
+from steerline.models.export import export_model
+from steerline.serving.models import ServedModels
+from steerline.tracking.recorder import Recorder
+from steerline.tracking.registry import aliases, lookup, register
+from steerline.tracking.runs import start_run
+from tests.integration.mlflow_fixture import MlflowServer
+from tests.tiny import tiny_model, tiny_tokenizer
+from tests.unit.services.openai_service import application, openai
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """With version 1 of `tiny`, whose alias is `champion`."""
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    folder = tmp_path_factory.mktemp("run")
+    export_model(None, tiny_model("llama"), tiny_tokenizer(), folder / "export", ModelCard("run", "base", "hash"))
+    run = start_run(TrackingSpec(uri=server.uri, experiment="tests"), run_name="run", kind="finetune")
+    recorder = Recorder(run, folder / "spool")
+    recorder.exported_model("export", folder / "export", 1)
+    assert recorder.close(30.0)
+    register(run, "export", "tiny", "champion")
+    yield server
+    server.kill()
+
+
+def test_what_the_registry_does_not_have_is_none(server: MlflowServer) -> None:
+    found = lookup(server.uri, "models:/tiny@champion")
+    assert found is not None
+    assert found.uri == "models:/tiny/1"
+    assert lookup(server.uri, "models:/tiny/1") is not None
+    for reference in ("models:/tiny@nobody", "models:/tiny/7", "models:/other@champion", "models:/other/1"):
+        assert lookup(server.uri, reference) is None
+    assert aliases(server.uri, "tiny") == {"champion": "1"}
+
+
+def test_a_registered_model_answers_under_its_alias_and_its_version(server: MlflowServer, tmp_path: Path) -> None:
+    changes = {"registry": {"allow": ["tiny"]}, "tracking": {"uri": server.uri}}
+    served = ServedModels(ServingSpec.model_validate(changes))
+    with openai(application(tmp_path, changes, inference=served)) as client:
+        assert [model.id for model in client.models.list()] == ["models:/tiny@champion"]
+        texts = [
+            client.completions.create(model=model, prompt="hello", temperature=0, max_tokens=8).choices[0].text
+            for model in ("models:/tiny@champion", "models:/tiny/1")
+        ]
+        assert texts[0] == texts[1] != ""
+        for model in ("models:/tiny/2", "models:/tiny@challenger", "models:/other/1"):
+            with pytest.raises(official.NotFoundError):
+                client.completions.create(model=model, prompt="hello")
