@@ -9,11 +9,13 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from services.http.access import Principal
 from services.http.errors import ApiError, responses
 from services.simulation.desk import Desk, IdempotencyKey, Sim, demand, name_for, refused, status_of
 from services.simulation.forms import (
     ControlView,
     ForkForm,
+    Form,
     InjectForm,
     InterviewForm,
     PauseForm,
@@ -49,13 +51,16 @@ def _add_course(router: APIRouter, desk: Desk) -> None:
     """Whether it goes on, and how far."""
 
     @router.post(
-        "/v1/simulations/{sim}:pause", status_code=202, responses=responses(404, 409), summary="Pause before a tick"
+        "/v1/simulations/{sim}:pause",
+        status_code=202,
+        responses=responses(404, 409, 503),
+        summary="Pause before a tick",
     )
     async def pause(sim: Sim, principal: Writer, form: PauseForm | None = None) -> SimulationView:  # noqa: ARG001
         def act(hosted: Hosted) -> SimulationView:
             demand(hosted, ("queued", "running", "waiting", "paused"), "paused")
             if status_of(hosted) != "paused":
-                _post(desk, sim, "pause", {"reason": (form or PauseForm()).reason}, _name(None))
+                _post(desk, sim, "pause", {"reason": (form or PauseForm()).reason}, uuid.uuid4().hex)
                 # Nobody plays one that waits for a person, so that nobody would see the control.
                 desk.store.nudge(sim)
             return desk.view(sim)
@@ -63,7 +68,10 @@ def _add_course(router: APIRouter, desk: Desk) -> None:
         return await desk.act(sim, act)
 
     @router.post(
-        "/v1/simulations/{sim}:resume", status_code=202, responses=responses(404, 409), summary="Go on, or try again"
+        "/v1/simulations/{sim}:resume",
+        status_code=202,
+        responses=responses(404, 409, 503),
+        summary="Go on, or try again",
     )
     async def resume(sim: Sim, principal: Writer) -> SimulationView:  # noqa: ARG001
         def act(hosted: Hosted) -> SimulationView:
@@ -74,7 +82,7 @@ def _add_course(router: APIRouter, desk: Desk) -> None:
         return await desk.act(sim, act)
 
     @router.post(
-        "/v1/simulations/{sim}:step", status_code=202, responses=responses(404, 409), summary="Play some ticks"
+        "/v1/simulations/{sim}:step", status_code=202, responses=responses(404, 409, 503), summary="Play some ticks"
     )
     async def step(sim: Sim, principal: Writer, form: StepForm | None = None) -> SimulationView:  # noqa: ARG001
         ticks = (form or StepForm()).ticks
@@ -91,7 +99,7 @@ def _add_course(router: APIRouter, desk: Desk) -> None:
         return await desk.act(sim, act)
 
     @router.post(
-        "/v1/simulations/{sim}:stop", status_code=202, responses=responses(404, 409), summary="End it for good"
+        "/v1/simulations/{sim}:stop", status_code=202, responses=responses(404, 409, 503), summary="End it for good"
     )
     async def stop(sim: Sim, principal: Writer) -> SimulationView:  # noqa: ARG001
         def act(hosted: Hosted) -> SimulationView:
@@ -110,18 +118,19 @@ def _add_world(router: APIRouter, desk: Desk) -> None:
     @router.post(
         "/v1/simulations/{sim}:inject",
         status_code=202,
-        responses=responses(404, 409),
+        responses=responses(404, 409, 503),
         summary="Tell agents something, or change the state",
     )
     async def inject(
         sim: Sim,
         form: InjectForm,
-        principal: Writer,  # noqa: ARG001
+        principal: Writer,
         idempotency_key: IdempotencyKey = None,
     ) -> ControlView:
+        name = _name(principal, idempotency_key, "inject", form)
+
         def act(hosted: Hosted) -> ControlView:
             demand(hosted, _OPEN, "changed")
-            name = _name(idempotency_key)
             if form.message is not None:
                 recipients = None if form.recipients is None else list(form.recipients)
                 _post(desk, sim, "message", {"text": form.message, "recipients": recipients}, name)
@@ -135,13 +144,13 @@ def _add_world(router: APIRouter, desk: Desk) -> None:
     @router.post(
         "/v1/simulations/{sim}:fork",
         status_code=202,
-        responses=responses(404, 409),
+        responses=responses(404, 409, 503),
         summary="Another simulation that shares the past and goes its own way",
     )
     async def fork_(
         sim: Sim, form: ForkForm, principal: Writer, idempotency_key: IdempotencyKey = None
     ) -> SimulationView:
-        new = f"sim-{name_for(principal, idempotency_key, f'fork of {sim}')}"
+        new = f"sim-{name_for(principal, idempotency_key, f'fork of {sim}', form.model_dump_json())}"
 
         def act(hosted: Hosted) -> SimulationView:
             if desk.store.hosted(new) is None:
@@ -159,21 +168,23 @@ def _add_agents(router: APIRouter, desk: Desk) -> None:
     @router.post(
         "/v1/simulations/{sim}/agents/{agent}/interview",
         status_code=202,
-        responses=responses(404, 409),
+        responses=responses(404, 409, 503),
         summary="Ask an agent something beside the game; the answer is an event `interview.answered`",
     )
     async def interview(
         sim: Sim,
         agent: AgentName,
         form: InterviewForm,
-        principal: Writer,  # noqa: ARG001
+        principal: Writer,
         idempotency_key: IdempotencyKey = None,
     ) -> ControlView:
+        name = _name(principal, idempotency_key, f"interview of {agent}", form)
+
         def act(hosted: Hosted) -> ControlView:
             demand(hosted, _OPEN, "asked anything")
             _known(world_of(desk, hosted), agent)
             payload = {"question": form.question, "agents": [agent], "remember": form.remember}
-            name = _post(desk, sim, "interview", payload, _name(idempotency_key))
+            _post(desk, sim, "interview", payload, name)
             return ControlView(id=name, simulation=desk.view(sim))
 
         return await desk.act(sim, act)
@@ -181,16 +192,18 @@ def _add_agents(router: APIRouter, desk: Desk) -> None:
     @router.post(
         "/v1/simulations/{sim}/agents/{agent}/steering",
         status_code=202,
-        responses=responses(404, 409),
+        responses=responses(404, 409, 503),
         summary="Steer an agent's model otherwise from the next tick on",
     )
     async def steer(
         sim: Sim,
         agent: AgentName,
         form: SteeringForm,
-        principal: Writer,  # noqa: ARG001
+        principal: Writer,
         idempotency_key: IdempotencyKey = None,
     ) -> ControlView:
+        name = _name(principal, idempotency_key, f"steering of {agent}", form)
+
         def act(hosted: Hosted) -> ControlView:
             demand(hosted, _OPEN, "steered")
             world, spec = world_of(desk, hosted), SimulationSpec.model_validate(hosted.record.spec)
@@ -203,20 +216,20 @@ def _add_agents(router: APIRouter, desk: Desk) -> None:
             # Refused here where it can be seen already that the engine would refuse it.
             moved = steered(world.agents[agent], payload, spec.models)
             _check_agents(desk, {agent: moved}, spec)
-            name = _post(desk, sim, "steering", payload, _name(idempotency_key))
+            _post(desk, sim, "steering", payload, name)
             return ControlView(id=name, simulation=desk.view(sim))
 
         return await desk.act(sim, act)
 
 
-def _name(key: str | None) -> str:
+def _name(principal: Principal, key: str | None, what: str, form: Form) -> str:
+    """A control's id. Another request under the same key, or another caller's, is another control."""
     # Apart from the names that controls of the library's own have.
-    return uuid.uuid4().hex if key is None else f"key/{key}"
+    return f"key/{name_for(principal, key, what, form.model_dump_json())}"
 
 
-def _post(desk: Desk, sim: str, kind: ControlKind, payload: Mapping[str, Any], name: str) -> str:
+def _post(desk: Desk, sim: str, kind: ControlKind, payload: Mapping[str, Any], name: str) -> None:
     desk.store.post(sim, Control(name, kind, payload))
-    return name
 
 
 def _known(world: World, agent: str) -> None:

@@ -115,11 +115,11 @@ def demand(hosted: Hosted, allowed: Sequence[Status], verb: str) -> None:
         )
 
 
-def name_for(principal: Principal, key: str | None, what: str) -> str:
+def name_for(principal: Principal, key: str | None, *what: str) -> str:
     """An id that is the same each time a caller uses the same key for the same thing; without a key a new one."""
     if key is None:
         return uuid.uuid4().hex[:16]
-    return hashlib.sha256(f"{principal.key_id}\0{what}\0{key}".encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join([principal.key_id, *what, key]).encode()).hexdigest()[:16]
 
 
 def refused(error: ConfigError, prefix: str = "") -> ApiError:

@@ -13,18 +13,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Header, Query, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 
-from services.http.access import SOCKET_PROTOCOL, Principal, require
+from services.http.access import SOCKET_PROTOCOL, Access
 from services.http.errors import ApiError, responses
 from services.http.limits import stream_slot
 from services.simulation.desk import Desk, Sim
+from services.simulation.forms import AnswerForm
 from services.simulation.listing import Reader
 from services.simulation.people import answer
 from steerline.config.simulation_agents import AGENT_ID
+from steerline.errors import SteerlineError
 from steerline.serving.following import Following, Line, Standing, Wanted
 from steerline.simulation.event import EventKind
 
@@ -52,7 +54,7 @@ def routes(desk: Desk, following: Following) -> APIRouter:
         response_class=StreamingResponse,
         dependencies=[Depends(stream_slot)],
         responses={
-            **responses(404),
+            **responses(404, 503),
             200: {
                 "description": "Lines of JSON, or with `Accept: text/event-stream` events whose `id` is their number: "
                 "first those that are there, then those that come, at last an event `end`.",
@@ -86,7 +88,7 @@ def routes(desk: Desk, following: Following) -> APIRouter:
     async def socket(
         websocket: WebSocket,
         sim: Sim,
-        principal: Annotated[Principal, Depends(require("simulations.read"))],
+        principal: Reader,  # noqa: ARG001
         _: Annotated[None, Depends(stream_slot)],
         after: After = 0,
         kinds: Kinds = None,
@@ -96,7 +98,7 @@ def routes(desk: Desk, following: Following) -> APIRouter:
         wanted = Wanted(_kinds(kinds), agent)
         offered = websocket.scope.get("subprotocols", ())
         await websocket.accept(SOCKET_PROTOCOL if SOCKET_PROTOCOL in offered else None)
-        await _Socket(websocket, desk, sim, principal).serve(following, after, wanted)
+        await _Socket(websocket, desk, sim).serve(following, after, wanted)
 
     return router
 
@@ -164,6 +166,13 @@ def _end(standing: Standing) -> bytes:
     return json.dumps(fields).encode()
 
 
+class _Answer(AnswerForm):
+    """What comes in over a WebSocket."""
+
+    type: Literal["answer"]
+    question: str
+
+
 class _Socket:
     """One WebSocket: events go out, answers of people come in.
 
@@ -172,11 +181,10 @@ class _Socket:
     In: `{"type": "answer", "question": "...", "text": "..."}`.
     """
 
-    def __init__(self, websocket: WebSocket, desk: Desk, sim: str, principal: Principal) -> None:
+    def __init__(self, websocket: WebSocket, desk: Desk, sim: str) -> None:
         self._websocket = websocket
         self._desk = desk
         self._sim = sim
-        self._principal = principal
         self._sending = asyncio.Lock()
 
     async def serve(self, following: Following, after: int, wanted: Wanted) -> None:
@@ -221,20 +229,20 @@ class _Socket:
                 await self._send(await self._answered(text))
             except ApiError as error:
                 await self._send({"type": "error", **error.body()})
+            except SteerlineError as error:
+                await self._send({"type": "error", **ApiError.of(error).body()})
 
     async def _answered(self, text: str) -> dict[str, Any]:
+        # A message is a call: it counts, and the key may have been revoked since the connection began.
+        access: Access = self._websocket.app.state.access
+        access.admit(self._websocket, "simulations.write")
         try:
-            said = json.loads(text)
-            kind, question, reply = said["type"], said["question"], said["text"]
-        except (ValueError, KeyError, TypeError) as error:
+            said = _Answer.model_validate(json.loads(text))
+        except (ValueError, RecursionError) as error:
             shape = '{"type": "answer", "question": "...", "text": "..."}'
             raise ApiError(400, "invalid_request", f"this is no message; expected: {shape}") from error
-        if kind != "answer" or not isinstance(question, str) or not isinstance(reply, str):
-            raise ApiError(400, "invalid_request", "the one message that is taken is an `answer` of two texts")
-        if "simulations.write" not in self._principal.scopes:
-            raise ApiError(403, "missing_scope", "an answer needs the scope `simulations.write`")
-        await answer(self._desk, self._sim, question, reply)
-        return {"type": "answered", "question": question}
+        await answer(self._desk, self._sim, said.question, said.text)
+        return {"type": "answered", "question": said.question}
 
     async def _send_event(self, line: Line) -> None:
         async with self._sending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, JsonValue, ValidationInfo, model_validator
@@ -10,10 +11,27 @@ from steerline.config.base import Spec
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import AgentId, AgentSpec
 from steerline.config.steering import SteeringSpec
+from steerline.simulation.canonical import ARRAY_KEY
 
 SimId = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$")]
 Stored = Literal["created", "running", "paused", "waiting", "ended", "stopped", "failed"]
 Status = Literal["created", "queued", "running", "paused", "waiting", "ended", "stopped", "failed"]
+
+
+class Form(Spec):
+    """A request's body. What stands in it can be kept: JSON can spell texts that are none, and the log's own arrays."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_kept(cls, form: Any) -> Any:
+        spelled = json.dumps(form, ensure_ascii=False, default=str)
+        if f'"{ARRAY_KEY}":' in spelled:
+            raise ValueError(f"the name {ARRAY_KEY} is not allowed")
+        try:
+            spelled.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("half of a surrogate pair is no text") from error
+        return form
 
 
 class ModelUse(Spec):
@@ -29,7 +47,7 @@ class ModelUse(Spec):
     """Cost of a million completion tokens."""
 
 
-class SimulationForm(SimulationSpec):
+class SimulationForm(Form, SimulationSpec):
     """A simulation to be played. Agents may name served models without listing them in `models`."""
 
     models: dict[str, ModelUse] = Field(default_factory=dict)  # type: ignore[assignment]
@@ -123,20 +141,20 @@ class SimulationPage(BaseModel):
     """What `cursor` is for the next page; null after the last one."""
 
 
-class PauseForm(Spec):
+class PauseForm(Form):
     """Why."""
 
     reason: str = Field(default="somebody paused it", max_length=500)
 
 
-class StepForm(Spec):
+class StepForm(Form):
     """How far."""
 
     ticks: int = Field(default=1, ge=1, le=1_000_000)
     """Ticks to play."""
 
 
-class InjectForm(Spec):
+class InjectForm(Form):
     """What comes into the world from outside before its next tick."""
 
     message: str | None = Field(default=None, max_length=20_000)
@@ -153,7 +171,7 @@ class InjectForm(Spec):
         return self
 
 
-class InterviewForm(Spec):
+class InterviewForm(Form):
     """What an agent is asked beside the game."""
 
     question: str = Field(min_length=1, max_length=20_000)
@@ -161,7 +179,7 @@ class InterviewForm(Spec):
     """Write question and answer into the agent's memory; otherwise it is asked on a copy of what it knows."""
 
 
-class SteeringForm(Spec):
+class SteeringForm(Form):
     """How an agent's model is steered from the next tick on. Give one of the two."""
 
     strength: float | None = Field(default=None, ge=0, le=100)
@@ -176,7 +194,7 @@ class SteeringForm(Spec):
         return self
 
 
-class ForkForm(Spec):
+class ForkForm(Form):
     """How another simulation goes on from here."""
 
     at: int = Field(ge=1)
@@ -187,7 +205,7 @@ class ForkForm(Spec):
     """Play it at once."""
 
 
-class AnswerForm(Spec):
+class AnswerForm(Form):
     """A person's answer."""
 
     text: str = Field(max_length=20_000)
@@ -318,7 +336,7 @@ class ScenarioDetail(ScenarioView):
     """A small simulation of it, complete."""
 
 
-class ExperimentForm(Spec):
+class ExperimentForm(Form):
     """Many simulations: every combination of a grid, with every seed."""
 
     name: str = Field(default="experiment", pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$")

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from steerline.config.simulation import SimulationSpec
-from steerline.serving.keys import KeyBook
+from steerline.serving.keys import SCOPES, KeyBook
 from steerline.simulation.bundle import read_bundle
 from steerline.simulation.runner import play
 from steerline.simulation.store.base import Store
@@ -21,6 +21,7 @@ from tests.unit.services.simulation_service import ROUNDS, game, llm, models, re
 from tests.unit.simulation.worlds import Server
 
 SIMS = "/v1/simulations"
+JSON = {"Content-Type": "application/json"}
 SCRIPTED = game("conditional", "free_rider")
 ASKING = game(llm(), "conditional")
 
@@ -121,6 +122,12 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
         {**SCRIPTED, "interceptors": [{"kind": "edit", "pattern": "a", "replacement": "a" * 1001}]},
         "interceptors.0.replacement",
     ),
+    ("half a character", {**SCRIPTED, "agents": [{"id": "a", "profile": {"role": "\ud800"}}]}, None),
+    (
+        "an array of the log's own",
+        {**SCRIPTED, "workflow": [{"kind": "inject", "at": 1, "state": {"x": {"__array__": 5}}}]},
+        None,
+    ),
     ("longest text", {**SCRIPTED, "max_text": 10**9}, "max_text"),
     ("gate", game(llm(steering={"vmask": {}}), "conditional"), "agents.0.brain.steering.vmask"),
     ("unknown key", {**SCRIPTED, "agentz": []}, "agentz"),
@@ -130,7 +137,7 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
 def test_what_may_not_be_posted_is_refused_at_its_place(tmp_path: Path) -> None:
     async def story(client: httpx.AsyncClient, store: Store) -> None:
         for what, form, param in REFUSED:
-            error = error_of(await client.post(SIMS, json=form), 400)
+            error = error_of(await client.post(SIMS, content=json.dumps(form), headers=JSON), 400)
             assert param is None or error["param"] == param, (what, error)
         assert (await client.get(SIMS)).json()["data"] == []
 
@@ -275,6 +282,35 @@ def test_a_state_of_another_kind_is_refused_with_an_event_and_the_simulation_goe
         assert len(events) == 2
 
     with_service(tmp_path, story)
+
+
+def test_a_key_of_somebody_else_or_for_something_else_swallows_no_control(tmp_path: Path) -> None:
+    ann, bob = (
+        {"Authorization": f"Bearer {KeyBook(tmp_path / 'keys.json').create(name, SCOPES)[0]}", "Idempotency-Key": "1"}
+        for name in ("ann", "bob")
+    )
+
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        sim = (await client.post(f"{SIMS}?start=false", json=SCRIPTED, headers=ann)).json()["id"]
+        told, other = {"message": "hello"}, {"message": "goodbye"}
+        for headers, form in ((ann, told), (ann, told), (bob, told), (ann, other)):
+            await client.post(f"{SIMS}/{sim}:inject", json=form, headers=headers)
+        await client.post(f"{SIMS}/{sim}/agents/a/interview", json={"question": "Who?"}, headers=ann)
+        posted = [control.payload.get("text", "interview") for control in store.controls(sim)]
+        assert posted == ["hello", "hello", "goodbye", "interview"]
+
+    with_service(tmp_path, story, plays=False, access={"required": True})
+
+
+def test_what_the_log_could_not_hold_is_not_injected(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        sim = (await client.post(f"{SIMS}?start=false", json=SCRIPTED)).json()["id"]
+        for state in ({"__array__": 5}, {"x": [{"__array__": ["|O", [1], ""]}]}, {"x": "\ud800"}):
+            error_of(await client.post(f"{SIMS}/{sim}:inject", content=json.dumps({"state": state}), headers=JSON), 400)
+        told = await client.post(f"{SIMS}/{sim}:inject", json={"message": 'a "__array__": as text'})
+        assert told.status_code == 202
+
+    with_service(tmp_path, story, plays=False)
 
 
 def test_an_interview_is_answered_by_an_event_of_its_id(tmp_path: Path) -> None:

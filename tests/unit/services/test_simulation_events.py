@@ -193,8 +193,11 @@ def test_a_socket_sends_events_and_takes_answers(tmp_path: Path, store: Store) -
         with connect(url, subprotocols=offered) as line:
             assert line.subprotocol == SOCKET_PROTOCOL
             assert json.loads(line.recv())["event"]["kind"] == "sim.created"
-            line.send("not json")
-            assert json.loads(line.recv())["type"] == "error"
+            long = json.dumps({"type": "answer", "question": "0.0.a", "text": "x" * 20_001})
+            no_text = '{"type": "answer", "question": "0.0.a", "text": "\\ud800"}'
+            for unfit in ("not json", "[" * 100_000, "5", '{"type": "answer"}', long, no_text):
+                line.send(unfit)
+                assert json.loads(line.recv())["error"]["code"] == "invalid_request"
             line.send(json.dumps({"type": "answer", "question": "0.0.a", "text": "ANSWER: 5"}))
             assert json.loads(line.recv()) == {"type": "answered", "question": "0.0.a"}
             run(seat, store=store, sim="s")
@@ -206,3 +209,29 @@ def test_a_socket_sends_events_and_takes_answers(tmp_path: Path, store: Store) -
         assert [event["payload"]["payload"] for event in taken] == [5]
         with pytest.raises(Exception, match="403"):
             connect(url, subprotocols=[SOCKET_PROTOCOL])  # type: ignore[list-item]
+
+
+def test_answers_over_a_socket_count_and_need_a_key_that_is_still_good(tmp_path: Path, store: Store) -> None:
+    from steerline.serving.keys import KeyBook
+
+    parts = parts_of(store, tmp_path, LocalHosts(), access={"required": True})
+    book = KeyBook(tmp_path / "keys.json")
+    seat = SimulationSpec.model_validate(game({"kind": "human"}, "conditional", rounds=1))
+    kept(store, of=seat)
+    write, _ = book.create("busy", ("simulations.read", "simulations.write"), requests_per_minute=2)
+    read, _ = book.create("reader", ("simulations.read",))
+    gone, _ = book.create("gone", ("simulations.read", "simulations.write"))
+    with listening(application(parts)) as address:
+        for key, codes in (
+            (write, ["invalid_request", "rate_limit_exceeded"]),
+            (read, ["missing_scope"]),
+            (gone, ["invalid_api_key"]),
+        ):
+            url = f"{address.replace('http', 'ws')}/v1/simulations/s/ws"
+            with connect(url, additional_headers={"Authorization": f"Bearer {key}"}) as line:
+                assert json.loads(line.recv())["type"] == "event"
+                if key == gone:
+                    book.revoke("gone")
+                for code in codes:
+                    line.send("{}")
+                    assert json.loads(line.recv())["error"]["code"] == code
