@@ -259,6 +259,12 @@ class LeaseError(SimulationError):
     page = "lease"
 
 
+class StoreAwayError(SimulationError):
+    """The server that keeps simulations does not answer now."""
+
+    page = "store"
+
+
 class CorruptLogError(SimulationError):
     """The history of a simulation was altered, or cannot be rebuilt as it was written."""
 

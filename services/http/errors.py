@@ -45,6 +45,7 @@ _TYPES: Mapping[int, ErrorType] = {401: "authentication_error", 403: "permission
 _STATUS_OF: tuple[tuple[type[errors.SteerlineError], int], ...] = (
     (errors.OverloadedError, 429),
     (errors.LeaseError, 409),
+    (errors.StoreAwayError, 503),
     (errors.CorruptLogError, 500),
     (errors.ReplayError, 409),
     (errors.SimulationError, 400),

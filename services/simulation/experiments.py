@@ -34,7 +34,10 @@ def routes(desk: Desk) -> APIRouter:
     router = APIRouter()
 
     @router.post(
-        "/v1/experiments", status_code=202, responses=responses(409), summary="Play a grid of simulations over seeds"
+        "/v1/experiments",
+        status_code=202,
+        responses=responses(409, 503),
+        summary="Play a grid of simulations over seeds",
     )
     async def create(
         form: ExperimentForm, principal: Writer, idempotency_key: IdempotencyKey = None
@@ -44,7 +47,7 @@ def routes(desk: Desk) -> APIRouter:
         await desk.parts.hosts.wake(first)
         return view
 
-    @router.get("/v1/experiments", responses=responses(), summary="Experiments, the newest first")
+    @router.get("/v1/experiments", responses=responses(503), summary="Experiments, the newest first")
     async def page(
         principal: Reader,  # noqa: ARG001
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -52,7 +55,9 @@ def routes(desk: Desk) -> APIRouter:
     ) -> ExperimentPage:
         return await asyncio.to_thread(lambda: _page(desk, limit, None if cursor is None else int(cursor)))
 
-    @router.get("/v1/experiments/{name}", responses=responses(404), summary="An experiment, and what came of it so far")
+    @router.get(
+        "/v1/experiments/{name}", responses=responses(404, 503), summary="An experiment, and what came of it so far"
+    )
     async def detail(name: Experiment, principal: Reader) -> ExperimentDetail:  # noqa: ARG001
         return await asyncio.to_thread(lambda: _detail(desk, name))
 

@@ -33,7 +33,10 @@ def routes(desk: Desk) -> APIRouter:
     router = APIRouter()
 
     @router.post(
-        "/v1/simulations", status_code=202, responses=responses(409), summary="Make a simulation, and have it played"
+        "/v1/simulations",
+        status_code=202,
+        responses=responses(409, 503),
+        summary="Make a simulation, and have it played",
     )
     async def create(
         form: SimulationForm,
@@ -46,7 +49,7 @@ def routes(desk: Desk) -> APIRouter:
         await desk.parts.hosts.wake(sim)
         return view
 
-    @router.get("/v1/simulations", responses=responses(), summary="Simulations, the newest first")
+    @router.get("/v1/simulations", responses=responses(503), summary="Simulations, the newest first")
     async def page(
         principal: Reader,  # noqa: ARG001
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -62,7 +65,7 @@ def routes(desk: Desk) -> APIRouter:
             data=[view_of(hosted) for hosted in shown], next=str(shown[-1].place) if len(found) > limit else None
         )
 
-    @router.get("/v1/simulations/{sim}", responses=responses(404), summary="A simulation")
+    @router.get("/v1/simulations/{sim}", responses=responses(404, 503), summary="A simulation")
     async def detail(sim: Sim, principal: Reader) -> SimulationDetail:  # noqa: ARG001
         return await asyncio.to_thread(lambda: _detail(desk, sim))
 

@@ -24,7 +24,7 @@ def routes(desk: Desk) -> APIRouter:
     """The routes."""
     router = APIRouter()
 
-    @router.get("/v1/simulations/{sim}/questions", responses=responses(404), summary="What people are asked now")
+    @router.get("/v1/simulations/{sim}/questions", responses=responses(404, 503), summary="What people are asked now")
     async def asked(sim: Sim, principal: Reader) -> list[QuestionView]:  # noqa: ARG001
         def act(_: Hosted) -> list[QuestionView]:
             return [QuestionView(**asdict(question)) for question in open_questions(desk.store, sim)]
@@ -33,7 +33,7 @@ def routes(desk: Desk) -> APIRouter:
 
     @router.post(
         "/v1/simulations/{sim}/questions/{question:path}:answer",
-        responses=responses(404, 409),
+        responses=responses(404, 409, 503),
         summary="Answer a question; the first answer counts",
     )
     async def answered(sim: Sim, question: Question, form: AnswerForm, principal: Writer) -> AnswerView:  # noqa: ARG001

@@ -65,7 +65,7 @@ def world_of(desk: Desk, hosted: Hosted, tick: int | None = None) -> World:
 
 
 def _add_worlds(router: APIRouter, desk: Desk) -> None:
-    @router.get("/v1/simulations/{sim}/state", responses=responses(404, 409), summary="The world after a tick")
+    @router.get("/v1/simulations/{sim}/state", responses=responses(404, 409, 503), summary="The world after a tick")
     async def state(sim: Sim, principal: Reader, tick: Tick = None) -> StateView:  # noqa: ARG001
         def act(hosted: Hosted) -> StateView:
             world = world_of(desk, hosted, tick)
@@ -75,7 +75,9 @@ def _add_worlds(router: APIRouter, desk: Desk) -> None:
         return await desk.act(sim, act, wake=False)
 
     @router.get(
-        "/v1/simulations/{sim}/agents/{agent}/memory", responses=responses(404, 409), summary="What an agent remembers"
+        "/v1/simulations/{sim}/agents/{agent}/memory",
+        responses=responses(404, 409, 503),
+        summary="What an agent remembers",
     )
     async def memory(sim: Sim, agent: AgentName, principal: Reader, tick: Tick = None) -> MemoryView:  # noqa: ARG001
         def act(hosted: Hosted) -> MemoryView:
@@ -90,7 +92,7 @@ def _add_worlds(router: APIRouter, desk: Desk) -> None:
 
 
 def _add_numbers(router: APIRouter, desk: Desk) -> None:
-    @router.get("/v1/simulations/{sim}/metrics", responses=responses(404), summary="Its numbers after each tick")
+    @router.get("/v1/simulations/{sim}/metrics", responses=responses(404, 503), summary="Its numbers after each tick")
     async def metrics(sim: Sim, principal: Reader) -> MetricsView:  # noqa: ARG001
         def act(hosted: Hosted) -> MetricsView:
             rows = _metrics(desk, hosted)
@@ -100,7 +102,7 @@ def _add_numbers(router: APIRouter, desk: Desk) -> None:
 
         return await desk.act(sim, act, wake=False)
 
-    @router.get("/v1/simulations/{sim}/graph", responses=responses(404), summary="Who told whom, and how often")
+    @router.get("/v1/simulations/{sim}/graph", responses=responses(404, 503), summary="Who told whom, and how often")
     async def graph(sim: Sim, principal: Reader) -> GraphView:  # noqa: ARG001
         def act(hosted: Hosted) -> GraphView:
             heard = heard_by(desk.store.events(sim, kinds=TALK))
@@ -113,7 +115,7 @@ def _add_numbers(router: APIRouter, desk: Desk) -> None:
         return await desk.act(sim, act, wake=False)
 
     @router.get(
-        "/v1/simulations/{sim}/compare/{other}", responses=responses(404), summary="Two simulations side by side"
+        "/v1/simulations/{sim}/compare/{other}", responses=responses(404, 503), summary="Two simulations side by side"
     )
     async def compare(sim: Sim, other: Sim, principal: Reader) -> ComparisonView:  # noqa: ARG001
         return await desk.act(sim, lambda hosted: _compare(desk, hosted, desk.find(other)), wake=False)
@@ -122,7 +124,10 @@ def _add_numbers(router: APIRouter, desk: Desk) -> None:
 def _add_files(router: APIRouter, desk: Desk) -> None:
     @router.get(
         "/v1/simulations/{sim}/transcript",
-        responses={**responses(404, 409), 200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
+        responses={
+            **responses(404, 409, 503),
+            200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}},
+        },
         response_class=StreamingResponse,
         summary="Its reasoning traces: one line of JSON for each turn",
     )
@@ -133,7 +138,7 @@ def _add_files(router: APIRouter, desk: Desk) -> None:
     @router.get(
         "/v1/simulations/{sim}/export",
         responses={
-            **responses(404, 409),
+            **responses(404, 409, 503),
             200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}},
         },
         response_class=StreamingResponse,

@@ -23,11 +23,11 @@ def routes() -> APIRouter:
     """The routes."""
     router = APIRouter()
 
-    @router.get("/v1/scenarios", responses=responses(), summary="What can be played")
+    @router.get("/v1/scenarios", responses=responses(503), summary="What can be played")
     async def page(principal: Reader) -> ScenarioPage:  # noqa: ARG001
         return ScenarioPage(data=await asyncio.to_thread(lambda: [_view(name) for name in _names()]))
 
-    @router.get("/v1/scenarios/{name}", responses=responses(404), summary="A scenario, with all that a form needs")
+    @router.get("/v1/scenarios/{name}", responses=responses(404, 503), summary="A scenario, with all that a form needs")
     async def detail(
         name: Annotated[str, PathParam(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$")],
         principal: Reader,  # noqa: ARG001

@@ -22,7 +22,7 @@ from typing import Protocol, Self
 
 from steerline.config.inference import ClientSpec
 from steerline.config.simulation import SimulationSpec
-from steerline.errors import LeaseError, SimulationError, SteerlineError
+from steerline.errors import LeaseError, SimulationError, SteerlineError, StoreAwayError
 from steerline.inference.client import InferenceClient
 from steerline.inference.request import Backend
 from steerline.simulation.engine import LEASE_S, Engine, HandedOver, Surroundings
@@ -181,14 +181,18 @@ class SimulationHost:
 
     async def _attend(self, sim: str) -> None:
         """Play a simulation until it stands still. What fails stays with it."""
-        hosted = self._store.hosted(sim)
-        served = 0 if hosted is None else hosted.number
+        served = 0
         try:
+            hosted = self._store.hosted(sim)
+            served = 0 if hosted is None else hosted.number
             await self._play(sim)
         except HandedOver:
             log.info("simulation %s is handed over", sim)
         except LeaseError as error:
             log.info("another host has simulation %s: %s", sim, error.got)
+        except StoreAwayError as error:
+            # Its lease runs out, and whoever finds the store again goes on.
+            log.warning("simulation %s waits for its store: %s", sim, error)
         except Exception as error:  # noqa: BLE001  a scenario or policy of somebody's own may raise anything
             self._fail(sim, served, error)
 

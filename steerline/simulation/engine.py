@@ -13,7 +13,7 @@ from typing import Literal
 
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_running import HybridReplay, PauseStep
-from steerline.errors import LeaseError, SimulationError
+from steerline.errors import LeaseError, SimulationError, StoreAwayError
 from steerline.inference.client import InferenceClient
 from steerline.simulation.asking import Asker, served_names
 from steerline.simulation.brains import Brains
@@ -116,6 +116,7 @@ class Engine:
             CorruptLogError: its log is not whole.
             ReplayError: the replay is strict and a call differs.
             HandedOver: it was asked to leave.
+            StoreAwayError: the store does not answer; nothing that was committed is lost.
             SimulationError: a model has no backend.
         """
         if self.game.spec.replay.kind != "strict":
@@ -143,8 +144,8 @@ class Engine:
         except HandedOver:
             self._store.operate(self.sim, "handed_over", {"ticks": run.ticks, "seconds": run.seconds})
             raise
-        except LeaseError:
-            # How it stands is the new owner's to say.
+        except (LeaseError, StoreAwayError):
+            # How it stands is the new owner's to say, or whoever's who finds the store again.
             raise
         except Exception as error:
             run.stand_still(_Standstill("failed", str(error) or type(error).__name__))

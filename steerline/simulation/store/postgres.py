@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from steerline.errors import SimulationError
+from steerline.errors import StoreAwayError
 from steerline.simulation.store.sql import TABLES, Rows, SqlStore
 
 
@@ -23,7 +23,7 @@ class PostgresStore(SqlStore):
             whole in either case.
 
     Raises:
-        SimulationError: the server does not answer, now or later; the next call connects again.
+        StoreAwayError: the server does not answer, now or later; the next call connects again.
     """
 
     lock_row = " FOR UPDATE"
@@ -49,7 +49,7 @@ class PostgresStore(SqlStore):
                 yield self._connection
             except psycopg.OperationalError as error:
                 where = self._uri.rpartition("@")[2]
-                raise SimulationError("the simulation store does not answer", where=where, got=str(error)) from error
+                raise StoreAwayError("the simulation store does not answer", where=where, got=str(error)) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from steerline.errors import TrackingError
+from steerline.errors import StoreAwayError, TrackingError
 from steerline.inference.request import GenRequest
 from steerline.serving.simulations import RECORDED
 from steerline.simulation.control import Controls
@@ -245,6 +245,30 @@ def test_a_model_that_no_host_serves_is_a_failure_and_not_an_endless_loop(store:
     asyncio.run(play())
     assert status(store, "s") == "failed"
     assert "no backend answers for the model m" in store.find("s").reason  # type: ignore[union-attr]
+
+
+def test_a_store_that_goes_away_for_a_while_fails_no_simulation(tmp_path: Path) -> None:
+    class Flaky(SqliteStore):
+        failing = 0
+
+        def append(self, lease, events, **more):  # type: ignore[no-untyped-def]
+            if self.failing:
+                self.failing -= 1
+                raise StoreAwayError("the simulation store does not answer")
+            super().append(lease, events, **more)
+
+    store = Flaky(tmp_path / "simulations.db", sync=False)
+
+    async def play() -> None:
+        async with host(store):
+            store.failing = 2
+            posted(store, "s", GAME)
+            await until(lambda: status(store, "s") == "ended")
+
+    asyncio.run(play())
+    assert store.find("s").hash == run(GAME, backends={"m": Server()}).hash  # type: ignore[union-attr]
+    assert "failed" not in kinds(store, "s")
+    store.close()
 
 
 def test_a_host_that_closes_ends_its_tick_and_the_next_one_goes_on_at_once(store: Store) -> None:
