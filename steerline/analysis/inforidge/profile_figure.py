@@ -19,7 +19,8 @@ def profile_figure(
     profiles: ResidualProfiles, found: Sequence[Effect] = (), *, heading: str = "Residual scales by layer"
 ) -> Figure:
     """Upper row: each part's beta over layers, mean over seeds with a band of one standard deviation. Lower row: the
-    last split minus the first with its Student interval, and accuracy before and after.
+    last split minus the first with its Student interval. Beside them, or in place of the lower row where there is one
+    split or one seed: accuracy before and after.
 
     Args:
         profiles: the fits.
@@ -40,8 +41,10 @@ def profile_figure(
         style.title(panels[0, part], _TITLES[name])
         if two:
             _difference(panels[1, part], profiles, part)
-    if found:
-        _accuracies(panels[1, below - 1], found)
+    if found and two:
+        _accuracies(figure.add_subplot(panels[0, -1].get_gridspec()[:, -1]), found)
+    elif found:
+        _accuracies(panels[1, 0], found)
     return figure
 
 

@@ -11,12 +11,16 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from steerline.analysis.infosteer import style
-from steerline.analysis.sweeps.response_figure import Response, placed, shown
+from steerline.analysis.sweeps.axis import Placed
+from steerline.analysis.sweeps.response_figure import Response
 from steerline.errors import EvaluationError
+
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 def parallel_figure(responses: Sequence[Response], axes: Sequence[str], *, metric: str) -> Figure:
-    """Parallel coordinates: each axis from its smallest to its largest value, lines coloured by the metric.
+    """Parallel coordinates: each axis from its smallest to its largest value (by ratio where it spans much), lines
+    coloured by the metric.
 
     Args:
         responses: the points; one without an axis (a condition) has a gap there.
@@ -35,9 +39,10 @@ def parallel_figure(responses: Sequence[Response], axes: Sequence[str], *, metri
     heights = np.full((len(responses), len(axes) + 1), np.nan)
     for column, axis in enumerate(axes):
         rows = [row for row, response in enumerate(responses) if axis in response.values]
-        positions, ticks = placed([responses[row].values[axis] for row in rows])
-        heights[rows, column] = _scaled(np.array(positions))
-        ends = (ticks[0], ticks[-1]) if ticks else (shown(min(positions)), shown(max(positions)))
+        placed = Placed.of([responses[row].values[axis] for row in rows])
+        positions = np.array(placed.positions)
+        heights[rows, column] = _scaled(np.log(positions) if placed.is_log else positions)
+        ends = (placed.ticks[0], placed.ticks[-1]) if placed.ticks else _ends(positions)
         for height, text in zip((-0.06, 1.03), ends, strict=True):
             panel.text(column, height, text, ha="center", fontsize=8, color=style.MUTED)
     heights[:, -1] = _scaled(means)
@@ -45,6 +50,8 @@ def parallel_figure(responses: Sequence[Response], axes: Sequence[str], *, metri
     colours = colormaps[style.SEQUENTIAL](norm(means))
     for row in np.argsort(means):
         panel.plot(range(len(axes) + 1), heights[row], color=colours[row], linewidth=1.3, alpha=0.85)
+    for height, text in zip((-0.06, 1.03), _ends(means), strict=True):
+        panel.text(len(axes), height, text, ha="center", fontsize=8, color=style.MUTED)
     panel.set_xticks(range(len(axes) + 1), [*axes, metric])
     panel.set_yticks([])
     panel.set_ylim(-0.1, 1.1)
@@ -54,7 +61,11 @@ def parallel_figure(responses: Sequence[Response], axes: Sequence[str], *, metri
     return figure
 
 
-def _scaled(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _ends(values: Floats) -> tuple[str, str]:
+    return f"{values.min():.3g}", f"{values.max():.3g}"
+
+
+def _scaled(values: Floats) -> Floats:
     """Values between 0 and 1; all in the middle where they are equal."""
     span = np.ptp(values) if len(values) else 0.0
     return (values - values.min()) / span if span else np.full(values.shape, 0.5)

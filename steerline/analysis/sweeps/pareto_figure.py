@@ -37,13 +37,19 @@ def pareto_figure(
     panel.scatter([x for _, x, _ in points], [y for _, _, y in points], color=style.REFERENCE, s=22)
     best = sorted((x, y, label) for label, x, y in points if label in front)
     panel.plot([x for x, _, _ in best], [y for _, y, _ in best], color=colour, marker="o", linewidth=1.4)
-    for x, y, label in best:
-        panel.annotate(label, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8, color=style.INK)
+    shapes = style.markers(["point", *references])
     for label, (x, y) in references.items():
-        panel.scatter([x], [y], color=style.INK, marker="X", s=36, label=label)
+        panel.scatter([x], [y], color=style.INK, marker=shapes[label], s=36, label=label)
+    middle = sum(panel.get_xlim()) / 2
+    for x, y, label in best:
+        # Towards the middle, so that no label runs out of the panel.
+        away, side = (-6, "right") if x > middle else (6, "left")
+        panel.annotate(
+            label, (x, y), xytext=(away, 5), textcoords="offset points", fontsize=8, color=style.INK, ha=side
+        )
     panel.set_xlabel(metrics[0])
     panel.set_ylabel(metrics[1])
     style.tidy(panel)
     if references:
-        panel.legend(frameon=False, fontsize=9)
+        panel.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
     return figure

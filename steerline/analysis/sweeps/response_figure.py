@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from steerline.analysis.infosteer import style
+from steerline.analysis.sweeps.axis import Placed, shown
 from steerline.errors import EvaluationError
 from steerline.evaluation.statistics import Interval
+
+MOST_NAMED = 7
+"""Lines that can be told apart; of more, none is named."""
+_DASHES = ("--", ":", "-.", (0, (6, 1.5)))
 
 
 @dataclass(frozen=True)
@@ -38,53 +45,64 @@ def response_figure(
     """
     if not responses:
         raise EvaluationError("there is no point to draw", fix="let the sweep finish a trial")
-    figure = style.new_figure(max(5.2, 4.2 * len(axes)), 4.2)
+    figure = style.new_figure(max(5.2, 4.2 * len(axes)), 4.6)
     style.heading(figure, f"Response of {metric}", note)
-    for panel, axis in zip(figure.subplots(1, len(axes), squeeze=False, sharey=True)[0], axes, strict=True):
-        _panel(panel, responses, axis, references)
+    for number, (panel, axis) in enumerate(
+        zip(figure.subplots(1, len(axes), squeeze=False, sharey=True)[0], axes, strict=True)
+    ):
+        _references(panel, references, named=number == 0)
+        _panel(panel, responses, axis)
         panel.set_xlabel(axis)
     figure.axes[0].set_ylabel(metric)
     return figure
 
 
-def _panel(panel: Axes, responses: Sequence[Response], axis: str, references: Mapping[str, Interval]) -> None:
-    for label, reference in references.items():
+def _references(panel: Axes, references: Mapping[str, Interval], *, named: bool) -> None:
+    for (label, reference), dashes in zip(references.items(), cycle(_DASHES)):
         panel.axhspan(reference.low, reference.high, color=style.REFERENCE, alpha=0.12, linewidth=0)
-        panel.axhline(reference.mean, color=style.REFERENCE, linewidth=1.3, linestyle="--", label=label)
+        panel.axhline(
+            reference.mean, color=style.MUTED, linewidth=1.3, linestyle=dashes, label=label if named else None
+        )
+
+
+def _panel(panel: Axes, responses: Sequence[Response], axis: str) -> None:
     with_axis = [response for response in responses if axis in response.values]
-    positions, ticks = placed([response.values[axis] for response in with_axis])
+    placed = Placed.of([response.values[axis] for response in with_axis])
     lines: dict[str, list[tuple[float, Interval]]] = {}
-    for response, position in zip(with_axis, positions, strict=True):
+    for response, position in zip(with_axis, placed.positions, strict=True):
         others = " ".join(f"{name}={shown(value)}" for name, value in response.values.items() if name != axis)
         lines.setdefault(others, []).append((position, response.outcome))
     # A search draws other values each time, so its points lie on no lines.
     scattered = len(lines) > len(with_axis) / 2
-    palette = style.colours(["points"] if scattered else lines)
+    if scattered:
+        lines = {"": [point for line in lines.values() for point in line]}
+    palette, shapes = style.colours(lines), style.markers(lines)
     for label, line in lines.items():
         line.sort(key=lambda pair: pair[0])
         means = [outcome.mean for _, outcome in line]
         arms = [[o.mean - o.low for _, o in line], [o.high - o.mean for _, o in line]]
-        colour = palette["points" if scattered else label]
-        name = None if scattered or not label else label
+        positions = [position for position, _ in line]
         panel.errorbar(
-            [position for position, _ in line], means, yerr=arms, color=colour, marker="o", markersize=4,
-            linewidth=0 if scattered else 1.4, capsize=2.5, elinewidth=1, label=name,
+            _apart(positions) if scattered and placed.ticks else positions, means, yerr=arms, color=palette[label],
+            marker=shapes[label], markersize=4, linewidth=0 if scattered else 1.4, capsize=2.5, elinewidth=1,
+            label=label if label and len(lines) <= MOST_NAMED else None,
         )  # fmt: skip
-    if ticks:
-        panel.set_xticks(range(len(ticks)), ticks)
+    if placed.ticks:
+        panel.set_xticks(range(len(placed.ticks)), placed.ticks)
+        panel.set_xlim(-0.5, len(placed.ticks) - 0.5)
+    if placed.is_log:
+        panel.set_xscale("log")
     style.tidy(panel)
-    if panel.get_legend_handles_labels()[1] and len(lines) <= 8:
-        panel.legend(frameon=False, fontsize=8)
+    if panel.get_legend_handles_labels()[1]:
+        # Above the panel, where no point can be.
+        panel.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
 
 
-def placed(values: Sequence[object]) -> tuple[list[float], list[str]]:
-    """Positions of values on an axis: numbers where they are, anything else side by side with its labels."""
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return [float(str(value)) for value in values], []
-    ticks = list(dict.fromkeys(shown(value) for value in values))
-    return [float(ticks.index(shown(value))) for value in values], ticks
-
-
-def shown(value: object) -> str:
-    """A value for people."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _apart(positions: Sequence[float]) -> list[float]:
+    """Points of one category side by side, so that none hides another."""
+    counts, seen = Counter(positions), Counter[float]()
+    moved = []
+    for position in positions:
+        seen[position] += 1
+        moved.append(position + 0.6 * (seen[position] / (counts[position] + 1) - 0.5))
+    return moved
