@@ -26,6 +26,7 @@ from steerline.tracking.children import TAG_STOPPED_EARLY
 from steerline.tracking.connection import connect
 from steerline.tracking.lineage import lineage, render
 from steerline.tracking.queries import find_run, search_runs
+from tests.integration.cluster import wait_until_cpus_are_free
 from tests.law.runs import tiny_config
 from tests.unit.sweeps.sweeps import SCALE, sweep_config
 
@@ -131,7 +132,7 @@ def test_a_sweep_of_whole_runs_stops_early_frees_its_cpus_and_its_best_model_is_
     assert stopped.data.tags[TAG_STOPPED_EARLY] == "true"
     assert runs["learning_rate=0.01 seed=0"].info.status == "FINISHED"
     _is_promoted(stack, sweep_folder(spec))
-    _cpus_are_free()
+    wait_until_cpus_are_free()
 
 
 def _is_promoted(stack: Stack, folder: Path) -> None:
@@ -144,15 +145,3 @@ def _is_promoted(stack: Stack, folder: Path) -> None:
     with console.capture() as shown:
         console.print(render(lineage(stack.tracking_uri, registered.uri, "up")))
     assert folder.name in shown.get()
-
-
-def _cpus_are_free() -> None:
-    import ray
-
-    from steerline.training.ray_trainer import cluster_nodes
-
-    cluster_nodes()
-    deadline = time.monotonic() + 60
-    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
-        assert time.monotonic() < deadline, ray.available_resources()
-        time.sleep(0.2)
