@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from services.inference.played import AGENT, TEAM, Playing
 from services.inference.port import ModelCard
 from services.inference.requests import ChatCompletionRequest, CompletionRequest
 from services.inference.responses import ChatCompletion, Completion, Model, ModelList, PlayedCompletion
-from services.inference.streams import Account, Streamed, begun, deltas, texts
+from services.inference.streams import Account, Streamed, begun, deltas, paid_if_left, texts
 from services.parts import Parts
 from steerline.inference.request import GenRequest, GenResult
 
@@ -53,7 +54,8 @@ def router(parts: Parts) -> APIRouter:
     async def chat_completions(body: ChatCompletionRequest, request: Request, caller: Caller) -> Response:
         if body.model.startswith((TEAM, AGENT)):
             return await asked.played(request, caller, body)
-        understood = Chat.of(body, parts.spec.limits.most_tokens, caller.key_id)
+        # Large schemas take a while to check.
+        understood = await asyncio.to_thread(Chat.of, body, parts.spec.limits.most_tokens, caller.key_id)
         head = await asked.head("chatcmpl", body.model)
         if not body.stream:
             return await asked.whole(request, caller, understood.requests, partial(chat.answer, head, understood))
@@ -132,7 +134,8 @@ class _Asked:
             ApiError: there is none.
         """
         try:
-            results = await while_connected(request, self._inference.generate(requests))
+            with paid_if_left(Account(caller, requests)):
+                results = await while_connected(request, self._inference.generate(requests))
         except ClientDisconnect:
             return Response(status_code=_CLIENT_GONE)
         usages = [result.usage for result in results]
@@ -156,13 +159,15 @@ class _Asked:
         Raises:
             ApiError: it fails before it begins.
         """
+        account = Account(caller, requests)
         try:
-            source = await while_connected(request, begun(deltas(self._inference, requests)))
+            with paid_if_left(account):
+                source = await while_connected(request, begun(deltas(self._inference, requests)))
         except ClientDisconnect:
             return Response(status_code=_CLIENT_GONE)
         options = body.stream_options
         with_usage = options is not None and bool(options.include_usage)
-        return EventStream(texts(source, answers, piece, Account(caller, requests), with_usage=with_usage))
+        return EventStream(texts(source, answers, piece, account, with_usage=with_usage))
 
 
 def _model(card: ModelCard) -> Model:

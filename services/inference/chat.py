@@ -24,7 +24,7 @@ from services.inference.responses import (
     TopLogprob,
     UsedTokens,
 )
-from services.inference.schemas import checked
+from services.inference.schemas import check
 from services.inference.tools import Calling, calling
 from steerline.inference.request import Delta, GenRequest, GenResult, TokenLogprob
 
@@ -154,7 +154,8 @@ class StreamedChoice:
 def _schema(body: ChatCompletionRequest) -> Mapping[str, Any] | None:
     match body.response_format:
         case JsonSchemaFormat(json_schema=form):
-            return checked(form.schema_, "response_format.json_schema.schema")
+            check({"response_format.json_schema.schema": form.schema_})
+            return form.schema_
         case JsonObjectFormat():
             return {"type": "object"}
     return None

@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field
 from steerline.config.base import Spec
 from steerline.config.steering import SteeringSpec
 
+# A bound of any kind has a text checked to be one: JSON can spell half of a surrogate pair.
+Text = Annotated[str, Field(min_length=0)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 StopText = Annotated[str, Field(min_length=1, max_length=1000)]
 Strength = Annotated[float, Field(ge=0)]
@@ -24,24 +26,24 @@ class TextPart(Body):
     """A piece of a message. Text is the only kind."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
-Content = str | Annotated[list[TextPart], Field(min_length=1)]
+Content = Text | Annotated[list[TextPart], Field(min_length=1)]
 
 
 class FunctionCall(Body):
     """A function and what it is called with."""
 
-    name: str
-    arguments: str
+    name: Text
+    arguments: Text
     """A JSON object, as text."""
 
 
 class ToolCall(Body):
     """A call that the assistant asked for."""
 
-    id: str
+    id: Text
     type: Literal["function"]
     function: FunctionCall
 
@@ -51,7 +53,7 @@ class SystemMessage(Body):
 
     role: Literal["system", "developer"]
     content: Content
-    name: str | None = None
+    name: Text | None = None
 
 
 class UserMessage(Body):
@@ -59,7 +61,7 @@ class UserMessage(Body):
 
     role: Literal["user"]
     content: Content
-    name: str | None = None
+    name: Text | None = None
 
 
 class AssistantMessage(Body):
@@ -69,7 +71,7 @@ class AssistantMessage(Body):
     content: Content | None = None
     tool_calls: list[ToolCall] | None = None
     refusal: None = None
-    name: str | None = None
+    name: Text | None = None
 
 
 class ToolMessage(Body):
@@ -77,7 +79,7 @@ class ToolMessage(Body):
 
     role: Literal["tool"]
     content: Content
-    tool_call_id: str
+    tool_call_id: Text
     """Which call it answers."""
 
 
@@ -88,7 +90,7 @@ class Function(Body):
     """A function that the assistant may ask to be called."""
 
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    description: str | None = None
+    description: Text | None = None
     parameters: dict[str, Any] | None = None
     """JSON schema of the arguments, an object; none takes any object."""
     strict: bool | None = None
@@ -105,7 +107,7 @@ class Tool(Body):
 class FunctionName(Body):
     """Which function."""
 
-    name: str
+    name: Text
 
 
 class NamedTool(Body):
@@ -131,7 +133,7 @@ class JsonSchema(Body):
     """A form that an answer keeps."""
 
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    description: str | None = None
+    description: Text | None = None
     schema_: dict[str, Any] = Field(alias="schema")
     """JSON schema. References lead inside it."""
     strict: bool | None = None
@@ -183,7 +185,7 @@ class _Asked(Body):
     stream_options: StreamOptions | None = None
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
-    user: str | None = None
+    user: Text | None = None
     """Accepted and not kept."""
     steering: SteeringSpec | Strength | None = None
     """An extension: what acts inside the model for this request. A number is the strength of InfoSteer's boost with its
@@ -214,7 +216,7 @@ class ChatCompletionRequest(_Asked):
 class CompletionRequest(_Asked):
     """A text to continue as it stands."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Longest continuation in tokens; the default is 16."""
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None

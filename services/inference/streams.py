@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from services.http.access import Principal
 from services.http.errors import ApiError
@@ -17,6 +19,8 @@ from services.inference.failures import error_of
 from services.inference.port import Inference
 from services.inference.responses import UsedTokens
 from steerline.inference.request import Delta, GenRequest, GenResult
+
+log = logging.getLogger("steerline.http")
 
 DONE = "[DONE]"
 _CHARACTERS_PER_TOKEN = 4
@@ -148,8 +152,26 @@ async def texts(
         if with_usage:
             yield piece([], account.used).model_dump_json()
         yield DONE
+    except Exception:  # whatever it is, the client is told in the way that it can read
+        log.exception("a stream met a fault")
+        yield failed(ApiError(500, "internal_error", "the endpoint met a fault; its log says more"))
+        yield DONE
     finally:
         _settle(account)
+
+
+@contextmanager
+def paid_if_left(account: Account) -> Iterator[None]:
+    """What a client that goes away before there is any answer has asked for is counted too.
+
+    Args:
+        account: of the tokens.
+    """
+    try:
+        yield
+    except (ClientDisconnect, asyncio.CancelledError):
+        _settle(account)
+        raise
 
 
 async def _continued(first: tuple[int, Delta], rest: Numbered) -> Numbered:

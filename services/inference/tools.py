@@ -15,7 +15,7 @@ from typing import Any
 from services.http.errors import ApiError
 from services.inference.requests import ChatCompletionRequest, Function, NamedTool
 from services.inference.responses import Call, CalledFunction
-from services.inference.schemas import checked, rebased
+from services.inference.schemas import check, rebased
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
@@ -81,8 +81,12 @@ def calling(request: ChatCompletionRequest) -> Calling | None:
         return None
     if choice == "none":
         return None
-    for place, function in enumerate(functions):
-        checked(function.parameters or _ANY_OBJECT, f"tools.{place}.function.parameters")
+    check(
+        {
+            f"tools.{place}.function.parameters": function.parameters or _ANY_OBJECT
+            for place, function in enumerate(functions)
+        }
+    )
     if isinstance(choice, NamedTool):
         named = [function for function in functions if function.name == choice.function.name]
         if not named:
