@@ -6,10 +6,10 @@ from steerline.config.inference import BackendSpec, LocalBackendSpec, NoisyBacke
 from steerline.errors import InferenceError
 from steerline.inference.backends.noisy import NoisyBackend
 from steerline.inference.backends.openai import OpenAIBackend
-from steerline.inference.request import Backend
+from steerline.inference.request import StreamingBackend
 
 
-def open_backend(spec: BackendSpec | ServedBackendSpec) -> Backend:
+def open_backend(spec: BackendSpec | ServedBackendSpec) -> StreamingBackend:
     """A backend that is ready to answer. A local model is loaded first, which takes a while.
 
     Raises:
