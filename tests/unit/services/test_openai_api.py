@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
 from services.inference.schemas import rebased
 from steerline.config.steering import BoostSpec, SteeringSpec
 from steerline.serving.keys import KeyBook
-from tests.unit.services.openai_service import Speaker, application, asked
+from steerline.serving.usage import usage_beside
+from tests.unit.services.openai_service import Endless, Speaker, application, asked
 
 CHAT: dict[str, Any] = {"model": "model", "messages": [{"role": "user", "content": "hello"}]}
 FUNCTION: dict[str, Any] = {"type": "function", "function": {"name": "f"}}
 DEEP: dict[str, Any] = {}
 for _ in range(60):
     DEEP = {"items": DEEP}
+
+
+def keeping(schema: Any) -> dict[str, Any]:
+    """The field that has an answer keep a schema."""
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +57,25 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[FastAPI, Speaker]:
         ({"tools": [FUNCTION], "tool_choice": "required", "response_format": {"type": "json_object"}}, "tool_choice"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 5}}}}, "response"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": DEEP}}}, "response_format"),
+        (keeping({"$ref": "http://127.0.0.1:1/schema"}), "response_format"),
+        (keeping({"properties": {"default": {"$ref": "http://127.0.0.1:1/schema"}}}), "response_format"),
+        (keeping({"$ref": "\ud800"}), "response_format"),
+        (keeping({"title": "\ud800"}), "response_format"),
+        (keeping({"pattern": "(" * 5000}), "response_format"),
+        (keeping({"pattern": "a{99999999999}"}), "response_format"),
+        (keeping({"properties": {f"p{n}": {"type": "string"} for n in range(3000)}}), "response_format"),
         (
             {
-                "response_format": {
-                    "type": "json_schema",
-                    "json_schema": {"name": "x", "schema": {"$ref": "http://127.0.0.1:1/schema"}},
-                }
+                "tools": [
+                    {"type": "function", "function": {"name": "f", "parameters": {"allOf": [{}] * 1500}}}
+                    for _ in range(3)
+                ]
             },
-            "response_format",
+            "tools.2",
         ),
+        ({"messages": [{"role": "user", "content": "half a character: \ud800"}]}, "messages.0"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "\ud800"}]}]}, "messages.0"),
+        ({"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "\ud800"}}}, "tool_choice"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_its_name(
@@ -184,6 +202,32 @@ def test_references_of_a_schema_that_moves_lead_where_it_went() -> None:
     schema = {"$ref": "#", "a": [{"$ref": "#/$defs/n"}], "const": {"$ref": "#/x"}}
     moved = {"$ref": "#/$defs/f", "a": [{"$ref": "#/$defs/f/$defs/n"}], "const": {"$ref": "#/x"}}
     assert rebased(schema, "#/$defs/f") == moved
+    # Names are no keywords.
+    named = {"properties": {"default": {"$ref": "#/$defs/n"}, "$ref": {"type": "string"}}}
+    assert rebased(named, "#/f") == {"properties": {"default": {"$ref": "#/f/$defs/n"}, "$ref": {"type": "string"}}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_client_asked_for_counts_though_it_goes_away_before_there_is_an_answer(
+    tmp_path: Path, stream: bool
+) -> None:
+    model = Endless()
+    app = application(tmp_path, {"access": {"required": True}}, model=model)
+    key, entry = KeyBook(tmp_path / "keys.json").create("k", ("inference",))
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+
+    async def leave() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers) as client:
+            body = {"model": "model", "stream": stream, "messages": [{"role": "user", "content": "x" * 400}]}
+            waiting = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+            assert await asyncio.to_thread(model.begun.wait, 10)
+            waiting.cancel()
+            async with asyncio.timeout(10):
+                while usage_beside(tmp_path / "keys.json").today(entry.id) != 100:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(leave())
 
 
 def _data(events: str) -> list[str]:

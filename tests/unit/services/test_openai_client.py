@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import openai as official
 import pytest
 from pydantic import BaseModel
 
-from steerline.inference.request import Failure
+from steerline.inference.request import Delta, Failure, GenRequest
 from tests.unit.services.openai_service import Endless, Failing, Speaker, application, openai
 
 MESSAGES: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "one two three"}]
@@ -161,6 +162,22 @@ def test_a_failure_in_the_middle_of_a_stream_is_raised_there(tmp_path: Path) -> 
         seen = [next(pieces), next(pieces)]
         assert [piece.choices[0].delta.content for piece in seen] == ["word ", "word "]
         with pytest.raises(official.APIError, match="it went away"):
+            next(pieces)
+
+
+class Faulty(Speaker):
+    """A model whose code breaks after a word."""
+
+    async def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
+        yield Delta("word ")
+        raise ZeroDivisionError("/secret")
+
+
+def test_a_fault_in_the_middle_of_a_stream_is_an_error_that_tells_nothing_of_it(tmp_path: Path) -> None:
+    with openai(application(tmp_path, model=Faulty())) as client:
+        pieces = client.chat.completions.create(model="model", messages=MESSAGES, stream=True)
+        assert next(pieces).choices[0].delta.content == "word "
+        with pytest.raises(official.APIError, match="the endpoint met a fault"):
             next(pieces)
 
 
