@@ -17,6 +17,7 @@ from steerline.experiments.played import keep
 from steerline.experiments.record import record as record_played
 from steerline.models.sources import describe
 from steerline.serving.experiments import EXPERIMENT
+from steerline.serving.simulations import RECORDED
 from steerline.serving.worlds import replayed
 from steerline.simulation.cells import Cell
 from steerline.simulation.result import Result
@@ -83,8 +84,12 @@ class MlflowRecording:
 
     def _parents(self, store: Store, result: Result) -> dict[str, str]:
         parents = {f"model_{alias}": self._described(ref) for alias, ref in result.spec.models.items()}
-        forked = next((o.payload for o in store.operations(result.sim) if o.kind == "forked"), None)
-        return parents if forked is None else {**parents, "simulation": str(forked["from"])}
+        forked = next((str(o.payload["from"]) for o in store.operations(result.sim) if o.kind == "forked"), None)
+        if forked is None:
+            return parents
+        recorded = next((str(o.payload["at"]) for o in store.operations(forked) if o.kind == RECORDED), None)
+        # By the id of its run, so that lineage leads there; by its name where it has no run.
+        return {**parents, "simulation": forked if recorded is None else recorded.rpartition("/")[2]}
 
     def _described(self, ref: ModelRef) -> str:
         backend: Any = ref.backend

@@ -32,7 +32,7 @@ from steerline.simulation.store.base import Store
 log = logging.getLogger("steerline.serving")
 
 RECORDED = "recorded"
-"""Operation that says that a tracking server has a simulation that ended."""
+"""Operation that says that a tracking server has a simulation that ended, and where."""
 
 
 class Recording(Protocol):

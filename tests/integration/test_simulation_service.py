@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from steerline.orchestration.stack import Stack
 from steerline.serving.recording import MlflowRecording
 from steerline.serving.simulations import HostLimits, SimulationHost
 from steerline.simulation.game import Game
+from steerline.simulation.replay import fork
 from steerline.simulation.runner import run
 from steerline.simulation.store.sqlite import SqliteStore
 from steerline.tracking.connection import connect
@@ -69,17 +71,17 @@ def test_what_ended_is_in_mlflow_once_with_the_models_it_used(stack: Stack, tmp_
     recording = MlflowRecording(TrackingSpec(uri=stack.tracking_uri), tmp_path / "spool", {"m": weights})
     sim = "sim-recorded"
     store.create(sim, spec.model_dump(mode="json"), Game.of(spec).fingerprint)
-    store.want(sim)
 
-    async def play() -> None:
+    async def play(one: str) -> None:
+        store.want(one)
         async with SimulationHost(
             store, {"m": NoisyBackend(SPEC)}, recording=recording, limits=HostLimits(look_every_s=0.05)
         ):
             async with asyncio.timeout(60):
-                while store.hosted(sim).due is not None:  # type: ignore[union-attr]
+                while store.hosted(one).due is not None:  # type: ignore[union-attr]
                     await asyncio.sleep(0.05)
 
-    asyncio.run(play())
+    asyncio.run(play(sim))
     recording.record(store, sim)
     found, client = find_run(stack.tracking_uri, sim), connect(stack.tracking_uri)
     assert found.status == "FINISHED"
@@ -93,12 +95,16 @@ def test_what_ended_is_in_mlflow_once_with_the_models_it_used(stack: Stack, tmp_
     assert {f"simulations/{name}" for name in ("events.jsonl.gz", "transcript.jsonl", "manifest.json")} <= artefacts
     traces = client.search_traces(locations=[found.ref.experiment_id], run_id=found.ref.run_id)
     assert len(traces) == 1
+    asyncio.run(fork(store, sim, "sim-fork", 1))
+    asyncio.run(play("sim-fork"))
+    forked = client.get_run(find_run(stack.tracking_uri, "sim-fork").ref.run_id)
+    assert forked.data.tags["steerline.parent.simulation"] == found.ref.run_id
     store.close()
 
 
 @pytest.fixture
 def endpoint(stack: Stack, tmp_path: Path) -> Iterator[str]:
-    """The endpoint with two replicas that play, and a lease that soon runs out."""
+    """The endpoint, with a lease that soon runs out."""
     (port,) = free_ports(1)
     spec = {
         "models": {"noisy": NOISY},
@@ -123,6 +129,21 @@ def replicas_that_play() -> list[int]:
     return [actor.pid for actor in actors if "Simulations" in actor.class_name]
 
 
+def followed(endpoint: str, sim: str) -> list[int]:
+    """Numbers of a simulation's events as a reader gets them who comes again until the end."""
+    seen: list[int] = []
+    with httpx.Client(base_url=endpoint, timeout=60, headers={"Accept": "text/event-stream"}) as client:
+        while True:
+            with client.stream(
+                "GET", f"/v1/simulations/{sim}/events", params={"after": seen[-1] if seen else 0}
+            ) as answer:
+                for line in answer.iter_lines():
+                    if line.startswith("id: "):
+                        seen.append(int(line.removeprefix("id: ")))
+                    if line == "event: end":
+                        return seen
+
+
 def test_killing_a_replica_under_load_loses_no_event_and_no_simulation(endpoint: str) -> None:
     ticks, count = 300, 6
     with httpx.Client(base_url=endpoint, timeout=60) as client:
@@ -130,12 +151,14 @@ def test_killing_a_replica_under_load_loses_no_event_and_no_simulation(endpoint:
         assert {answer.status_code for answer in made} == {202}, made[0].text
         sims = [answer.json()["id"] for answer in made]
         views = lambda: [client.get(f"/v1/simulations/{sim}").json() for sim in sims]  # noqa: E731
+        reader = ThreadPoolExecutor(1).submit(followed, endpoint, sims[0])
         eventually(lambda: any(view["tick"] > 20 for view in views()) or None)
         before = {sim: client.get(f"/v1/simulations/{sim}/events").text.splitlines() for sim in sims}
         for pid in replicas_that_play():
             os.kill(pid, signal.SIGKILL)
         assert any(view["status"] == "running" for view in views())
         eventually(lambda: all(view["status"] == "ended" for view in views()) or None, 80)
+        assert reader.result(60) == list(range(1, views()[0]["events"] + 1))
         spec = SimulationSpec.model_validate(client.get(f"/v1/simulations/{sims[0]}").json()["spec"])
         for sim, seed in zip(sims, range(count), strict=True):
             after = client.get(f"/v1/simulations/{sim}/events").text.splitlines()
