@@ -121,7 +121,7 @@ class SimulationDetail(SimulationView):
     spec: dict[str, Any]
     """The resolved spec; `served` backends are models of this endpoint."""
     operations: list[OperationView]
-    """What happened to the run and not in its world: pauses, takeovers, recordings."""
+    """The last 200 things that happened to the run and not in its world: pauses, handovers, recordings."""
 
 
 class OperationView(BaseModel):

@@ -28,6 +28,9 @@ Writer = Annotated[Principal, Depends(require("simulations.write"))]
 Cursor = Annotated[str | None, Query(pattern=r"^\d{1,18}$", description="The `next` of the page before.")]
 
 
+_OPERATIONS = 200
+
+
 def routes(desk: Desk) -> APIRouter:
     """The routes."""
     router = APIRouter()
@@ -115,6 +118,6 @@ def _detail(desk: Desk, sim: str) -> SimulationDetail:
     hosted = desk.find(sim)
     operations = [
         OperationView(time=entry.time, kind=entry.kind, payload=dict(entry.payload))
-        for entry in desk.store.operations(sim)
+        for entry in desk.store.operations(sim)[-_OPERATIONS:]
     ]
     return SimulationDetail(**view_of(hosted).model_dump(), spec=dict(hosted.record.spec), operations=operations)
