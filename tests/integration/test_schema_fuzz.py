@@ -30,7 +30,7 @@ from steerline.simulation.store.memory import MemoryStore
 from tests.unit.services.openai_service import Speaker
 from tests.unit.services.stand_in import Bell
 
-SIM, AGENT = "sim-played", "ann"
+PLAYED, STANDING, AGENT = "sim-played", "sim-standing", "ann"
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -40,12 +40,14 @@ CHECKS = [
 ]
 
 
-def _played() -> Store:
-    """A store with a simulation that has ended, so that whoever follows it comes to an end too."""
+def _store() -> Store:
+    """A store with a simulation that has ended, and one that nobody plays and that takes controls."""
     store = MemoryStore()
     spec: SimulationSpec = game([(AGENT, "conditional"), ("bob", "punisher")], rounds=3, punishment=True)
-    run(spec, store=store, sim=SIM)
-    store.enlist(SIM)
+    run(spec, store=store, sim=PLAYED)
+    run(spec, store=store, sim=STANDING, ticks=1)
+    for sim in (PLAYED, STANDING):
+        store.enlist(sim)
     return store
 
 
@@ -54,13 +56,14 @@ def _schema() -> Any:
         {"models": {"small": {"kind": "noisy"}}, "tracking": None, "access": {"required": False}, "console": False}
     )
     keys = KeyBook(Path(mkdtemp(prefix="steerline-fuzz-")) / "keys.json")
-    app = web_app(Parts(spec, ServedModels(spec, {"small": Speaker()}), _played(), Bell(), keys))
+    app = web_app(Parts(spec, ServedModels(spec, {"small": Speaker()}), _store(), Bell(), keys))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
 
     @schema.hook
     def map_path_parameters(context: Any, path_parameters: Any) -> Any:
-        known = {"sim": SIM, "agent": AGENT, "model_id": "small"}
-        for name, value in known.items():
+        # Whoever follows one that has ended comes to an end too.
+        sim = PLAYED if context.operation.method.upper() == "GET" else STANDING
+        for name, value in {"sim": sim, "agent": AGENT, "model_id": "small"}.items():
             # An even length stands for what is there, another one for what is not.
             if name in (path_parameters or {}) and len(str(path_parameters[name])) % 2 == 0:
                 path_parameters[name] = value
@@ -70,6 +73,8 @@ def _schema() -> Any:
     def map_body(context: Any, body: Any) -> Any:
         if isinstance(body, dict) and isinstance(body.get("model"), str) and len(body["model"]) % 2 == 0:
             body["model"] = "small"
+        if isinstance(body, dict) and isinstance(body.get("scenario"), str):
+            body |= {"scenario": "public_goods", "params": {}}
         return body
 
     return schema
