@@ -42,7 +42,8 @@ def web_app(parts: Parts) -> FastAPI:
     app = FastAPI(title="Steerline", version=steerline.__version__, description=_ABOUT, docs_url=None, redoc_url=None)
     access, limits = parts.spec.access, parts.spec.limits
     usage = usage_beside(parts.keys.file)
-    app.state.access = Access(parts.keys if access.required else None, usage, limits.requests_per_minute)
+    keys = parts.keys if access.required else None
+    app.state.access = Access(keys, usage, limits.requests_per_minute, access.cors_origins)
     app.state.texts = Slots(limits.in_flight, "requests for text")
     app.state.streams = Slots(limits.streams, "event streams")
     errors.install(app)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -48,11 +48,15 @@ class Access:
         keys: whose calls; none admits everybody, with every scope.
         usage: tokens by key and day.
         requests_per_minute: of a key that has no limit of its own.
+        origins: other web sites whose pages may call.
     """
 
-    def __init__(self, keys: KeyBook | None, usage: UsageBook, requests_per_minute: int) -> None:
+    def __init__(
+        self, keys: KeyBook | None, usage: UsageBook, requests_per_minute: int, origins: Sequence[str] = ()
+    ) -> None:
         self._keys = keys
         self._usage = usage
+        self._origins = origins
         self._rates = Rates(requests_per_minute)
 
     def admit(self, connection: HTTPConnection, scope: Scope) -> Principal:
@@ -61,6 +65,8 @@ class Access:
         Raises:
             ApiError: 401, 403 or 429.
         """
+        if self._keys is None:
+            self._check_origin(connection)
         key = ANYONE if self._keys is None else _known(self._keys, _presented(connection))
         if scope not in key.scopes:
             raise ApiError(
@@ -73,6 +79,17 @@ class Access:
         if scope == "inference" and key.tokens_per_day is not None:
             self._check_day(key.id, key.tokens_per_day)
         return Principal(key.id, key.name, key.scopes, None if self._keys is None else self._usage)
+
+    def _check_origin(self, connection: HTTPConnection) -> None:
+        """Where no key is asked for, any page that somebody here looks at could call: browsers say whose page it is."""
+        origin = connection.headers.get("origin")
+        own = connection.headers.get("host", "")
+        if origin is not None and origin not in self._origins and origin.partition("://")[2] != own:
+            raise ApiError(
+                403,
+                "foreign_origin",
+                "pages of other web sites may not call here; `access.cors_origins` names those that may",
+            )
 
     def _check_day(self, key: str, most: int) -> None:
         used = self._usage.today(key)

@@ -224,9 +224,12 @@ class _Socket:
 
     async def _receive(self) -> None:
         while True:
-            text = await self._websocket.receive_text()
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message["code"])
             try:
-                await self._send(await self._answered(text))
+                # Bytes are no text, and no message either.
+                await self._send(await self._answered(message.get("text") or ""))
             except ApiError as error:
                 await self._send({"type": "error", **error.body()})
             except SteerlineError as error:
@@ -236,6 +239,9 @@ class _Socket:
         # A message is a call: it counts, and the key may have been revoked since the connection began.
         access: Access = self._websocket.app.state.access
         access.admit(self._websocket, "simulations.write")
+        most = self._desk.parts.spec.limits.body_bytes
+        if len(text) > most:
+            raise ApiError(413, "body_too_long", f"a message may have {most} characters here (`limits.body_bytes`)")
         try:
             said = _Answer.model_validate(json.loads(text))
         except (ValueError, RecursionError) as error:

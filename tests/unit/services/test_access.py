@@ -112,6 +112,23 @@ def test_without_access_control_anyone_may_do_everything(tmp_path: Path) -> None
     asking(app_of(parts_in(tmp_path, {"access": {"required": False}})), ask)
 
 
+def test_without_access_control_pages_of_other_sites_may_call_only_when_they_are_named(tmp_path: Path) -> None:
+    named = "https://lab.example.org"
+    app = app_of(parts_in(tmp_path, {"access": {"required": False, "cors_origins": [named]}}))
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for origin in ("http://endpoint", named):
+            assert (await client.get("/whoami", headers={"Origin": origin})).status_code == 200
+        for origin in ("https://else.where", "null", "http://endpoint.else.where"):
+            refused = await client.get("/whoami", headers={"Origin": origin})
+            assert (refused.status_code, code(refused)) == (403, "foreign_origin")
+
+    asking(app, ask)
+    other = {"Origin": "https://else.where"}
+    with pytest.raises(WebSocketDisconnect), TestClient(app).websocket_connect("/socket", headers=other):
+        pass
+
+
 def test_calls_beyond_a_keys_rate_are_told_when_to_come_again(tmp_path: Path) -> None:
     parts = parts_in(tmp_path, {"limits": {"requests_per_minute": 3}})
     slow, default = bearer(parts, requests_per_minute=1), bearer(parts)

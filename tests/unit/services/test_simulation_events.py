@@ -194,8 +194,10 @@ def test_a_socket_sends_events_and_takes_answers(tmp_path: Path, store: Store) -
             assert line.subprotocol == SOCKET_PROTOCOL
             assert json.loads(line.recv())["event"]["kind"] == "sim.created"
             long = json.dumps({"type": "answer", "question": "0.0.a", "text": "x" * 20_001})
+            line.send("x" * 1_048_577)
+            assert json.loads(line.recv())["error"]["code"] == "body_too_long"
             no_text = '{"type": "answer", "question": "0.0.a", "text": "\\ud800"}'
-            for unfit in ("not json", "[" * 100_000, "5", '{"type": "answer"}', long, no_text):
+            for unfit in ("not json", b"\xff", "[" * 100_000, "5", '{"type": "answer"}', long, no_text):
                 line.send(unfit)
                 assert json.loads(line.recv())["error"]["code"] == "invalid_request"
             line.send(json.dumps({"type": "answer", "question": "0.0.a", "text": "ANSWER: 5"}))
