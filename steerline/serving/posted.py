@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,25 +23,35 @@ from steerline.simulation.steering_agents import llm_of
 
 MOST_AGENTS = 10_000
 MOST_TICKS = 1_000_000
+MOST_STOPS = 16
+"""Stop texts of an agent."""
+MOST_STOP = 1000
+"""Characters of a stop text."""
 MOST_PATTERN = 200
 """Characters of a regular expression."""
 MOST_REPLACEMENT = 1000
 """Characters that one match may be replaced by."""
 
 
-def check_posted(spec: SimulationSpec, served: Mapping[str, BackendSpec], most_tokens: int) -> SimulationSpec:
+_VERSION = re.compile(r"models:/([^/@]+)/\d+")
+
+
+def check_posted(
+    spec: SimulationSpec, served: Mapping[str, BackendSpec], most_tokens: int, registered: Collection[str] = ()
+) -> SimulationSpec:
     """A posted simulation, fit to be played here, with the versions of its models.
 
     Args:
         spec: as it was posted; its models are `served` ones.
         served: the endpoint's models, by name.
         most_tokens: longest answer that may be asked for.
+        registered: names of the registry whose versions are served too.
 
     Raises:
         ConfigError: with every problem, each at its path.
         SimulationError: its scenario cannot be played by these agents.
     """
-    _report([*_world_problems(spec), *_part_problems(spec, most_tokens), *_model_problems(spec.models, served)])
+    _report([*_world_problems(spec), *_part_problems(spec, most_tokens), *_model_problems(spec, served, registered)])
     models = {alias: _versioned(ref, served) for alias, ref in spec.models.items()}
     spec = spec.model_copy(update={"models": models})
     game = Game.of(spec)
@@ -81,7 +92,16 @@ def _report(problems: Sequence[Problem]) -> None:
 def _versioned(ref: ModelRef, served: Mapping[str, BackendSpec]) -> ModelRef:
     """A reference that changes with what stands behind its name, so that no answer of another model is taken for it."""
     assert isinstance(ref.backend, ServedBackendSpec)
-    return ref.model_copy(update={"revision": digest(served[ref.backend.name].model_dump(mode="json"))[:16]})
+    name = ref.backend.name
+    # A version of the registry stays what it is.
+    revision = digest(served[name].model_dump(mode="json"))[:16] if name in served else name
+    return ref.model_copy(update={"revision": revision})
+
+
+def is_registered(name: str, registered: Collection[str]) -> bool:
+    """Whether a name is a version of one of some registered models. An alias, which moves, is none."""
+    version = _VERSION.fullmatch(name)
+    return version is not None and version[1] in registered
 
 
 def _world_problems(spec: SimulationSpec) -> Iterator[Problem]:
@@ -109,8 +129,14 @@ def _part_problems(whole: Any, most_tokens: int, at: str = "") -> Iterator[Probl
                 yield Problem(
                     "a gate comes with its model", f"{path}.vmask", fix="ask a model that was trained with it"
                 )
-            case SamplingSpec() if part.max_tokens > most_tokens:
-                yield _too_many(f"{path}.max_tokens", part.max_tokens, most_tokens)
+            case SamplingSpec():
+                if part.max_tokens > most_tokens:
+                    yield _too_many(f"{path}.max_tokens", part.max_tokens, most_tokens)
+                # A model looks for each of them after each token.
+                if len(part.stop) > MOST_STOPS:
+                    yield _too_many(f"{path}.stop", len(part.stop), MOST_STOPS)
+                if any(len(stop) > MOST_STOP for stop in part.stop):
+                    yield _too_many(f"{path}.stop", max(map(len, part.stop)), MOST_STOP)
             case EditInterceptor() | MessageMatch() if part.pattern is not None:
                 yield from _pattern_problems(f"{path}.pattern", part.pattern)
                 if isinstance(part, EditInterceptor) and len(part.replacement) > MOST_REPLACEMENT:
@@ -125,14 +151,17 @@ def _pattern_problems(path: str, pattern: str) -> Iterator[Problem]:
         yield Problem("several repetitions together may take for ever", path, got=pattern, fix=fix)
 
 
-def _model_problems(models: Mapping[str, ModelRef], served: Mapping[str, BackendSpec]) -> Iterator[Problem]:
-    for alias, ref in models.items():
+def _model_problems(
+    spec: SimulationSpec, served: Mapping[str, BackendSpec], registered: Collection[str]
+) -> Iterator[Problem]:
+    for alias, ref in spec.models.items():
         if not isinstance(ref.backend, ServedBackendSpec):
             fix = 'give the name of a served model: `{"model": "..."}`'
             yield Problem("a request opens no backend of its own", f"models.{alias}", got=ref.backend.kind, fix=fix)
-        elif ref.backend.name not in served:
-            known = ", ".join(served) or "no model is served here"
-            yield Problem("no such model is served here", f"models.{alias}", got=ref.backend.name, expected=known)
+        elif ref.backend.name not in served and not is_registered(ref.backend.name, registered):
+            known = ", ".join([*served, *(f"models:/{name}/VERSION" for name in registered)])
+            expected = known or "no model is served here"
+            yield Problem("no such model is served here", f"models.{alias}", got=ref.backend.name, expected=expected)
 
 
 def _of_ones_own(path: str, name: str) -> Problem:

@@ -106,6 +106,8 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
         "population",
     ),
     ("tokens", game(llm(sampling={"max_tokens": 100_000}), "conditional"), "agents.0.brain.sampling.max_tokens"),
+    ("stops", game(llm(sampling={"stop": ["a"] * 17}), "conditional"), "agents.0.brain.sampling.stop"),
+    ("stop", game(llm(sampling={"stop": ["a" * 1001]}), "conditional"), "agents.0.brain.sampling.stop"),
     ("ticks", {**SCRIPTED, "max_ticks": 10**9}, "max_ticks"),
     ("replay", {**SCRIPTED, "replay": {"kind": "strict"}}, "replay.kind"),
     (
