@@ -97,15 +97,22 @@ class Simulations:
     """
 
     async def __init__(self, spec: ServingSpec, models: DeploymentHandle[Any]) -> None:  # type: ignore[misc]  # Serve's way
+        from steerline.serving.posted import is_registered
         from steerline.serving.recording import MlflowRecording
         from steerline.serving.simulations import HostLimits, SimulationHost
 
         inference = ServeInference(models)
         tracking = spec.tracking
+        registered = () if spec.registry is None else spec.registry.allow
+
+        def more(name: str) -> ServedBackend | None:
+            return ServedBackend(name, inference, limits_of(None)) if is_registered(name, registered) else None
+
         self._store = open_store(spec.store)
         self._host = SimulationHost(
             self._store,
             {name: ServedBackend(name, inference, limits_of(backend)) for name, backend in spec.models.items()},
+            more=more,
             client=spec.client,
             limits=HostLimits(together=spec.limits.simulations, lease_s=spec.limits.lease_s),
             recording=None if tracking is None else MlflowRecording(tracking, home() / "spool", spec.models),

@@ -96,8 +96,8 @@ class ServedBackend:
         """Nothing: the model is somebody else's."""
 
 
-def limits_of(spec: BackendSpec) -> BackendLimits:
-    """What one call to a served model may hold."""
+def limits_of(spec: BackendSpec | None) -> BackendLimits:
+    """What one call to a served model may hold; without a spec, to one of the registry."""
     if isinstance(spec, LocalBackendSpec):
         return BackendLimits(spec.max_batch, spec.max_batch_tokens, in_flight=_CALLS_AT_ONCE)
     return BackendLimits(in_flight=_CALLS_AT_ONCE)

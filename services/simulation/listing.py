@@ -82,9 +82,10 @@ def checked(desk: Desk, spec: SimulationSpec) -> SimulationSpec:
         ApiError: 400; it does not.
         SimulationError: its scenario cannot be played by these agents.
     """
-    spec_of_endpoint = desk.parts.spec
+    endpoint = desk.parts.spec
+    registered = () if endpoint.registry is None else endpoint.registry.allow
     try:
-        return check_posted(spec, spec_of_endpoint.models, spec_of_endpoint.limits.most_tokens)
+        return check_posted(spec, endpoint.models, endpoint.limits.most_tokens, registered)
     except ConfigError as error:
         raise refused(error) from error
 

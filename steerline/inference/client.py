@@ -48,9 +48,9 @@ class InferenceClient:
 
     def __init__(self, backends: Mapping[str, Backend], spec: ClientSpec | None = None) -> None:
         self._spec = spec or ClientSpec()
-        self._lanes = {
-            model: Lane(model, backend, self._spec, self._book, self.look) for model, backend in backends.items()
-        }
+        self._lanes: dict[str, Lane] = {}
+        for model, backend in backends.items():
+            self.add(model, backend)
         self._spent: defaultdict[str, Spent] = defaultdict(Spent)
         self._running = 0
         self._looking = False
@@ -66,6 +66,11 @@ class InferenceClient:
     async def close(self) -> None:
         """Ends what is under way and closes the backends; whoever still waits is told with an `InferenceError`."""
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+
+    def add(self, model: str, backend: Backend) -> None:
+        """Reach another model, by an alias that is not taken; the client closes its backend."""
+        assert model not in self._lanes, f"{model} is reached already"
+        self._lanes[model] = Lane(model, backend, self._spec, self._book, self.look)
 
     @property
     def models(self) -> tuple[str, ...]:

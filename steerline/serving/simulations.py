@@ -14,7 +14,7 @@ import socket
 import time
 import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -25,6 +25,7 @@ from steerline.config.simulation import SimulationSpec
 from steerline.errors import LeaseError, SimulationError, SteerlineError, StoreAwayError
 from steerline.inference.client import InferenceClient
 from steerline.inference.request import Backend
+from steerline.simulation.asking import served_names
 from steerline.simulation.engine import LEASE_S, Engine, HandedOver, Surroundings
 from steerline.simulation.lease_keeper import LeaseKeeper
 from steerline.simulation.store.base import Store
@@ -67,6 +68,7 @@ class SimulationHost:
     Args:
         store: holds the simulations.
         backends: answer for the served models, by name; the host closes them.
+        more: opens a model by a name that is not among them; none where it is not served either.
         client: limits between simulations and the models.
         limits: what it takes on.
         recording: where simulations are recorded that have ended; none records none.
@@ -78,6 +80,7 @@ class SimulationHost:
         store: Store,
         backends: Mapping[str, Backend],
         *,
+        more: Callable[[str], Backend | None] = lambda _: None,
         client: ClientSpec | None = None,
         limits: HostLimits | None = None,
         recording: Recording | None = None,
@@ -86,6 +89,7 @@ class SimulationHost:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._store = store
         self._backends = backends
+        self._more = more
         self._client_spec = client
         self._limits = limits or HostLimits()
         self._recording = recording
@@ -200,10 +204,19 @@ class SimulationHost:
         record = self._store.find(sim)
         assert record is not None
         spec = SimulationSpec.model_validate(record.spec)
+        self._reach(spec)
         around = Surroundings(client=self._client, leaving=lambda: self._leaving)
         engine = Engine(spec, self._store, sim, around=around, owner=self.name, lease_s=self._limits.lease_s)
         result = await engine.run()
         log.info("simulation %s is %s after %d ticks: %s", sim, result.status, result.tick, result.reason)
+
+    def _reach(self, spec: SimulationSpec) -> None:
+        """Open the models that a simulation names and that nobody has asked for yet."""
+        assert self._client is not None
+        for name in served_names(spec).values():
+            backend = None if name in self._client.models else self._more(name)
+            if backend is not None:
+                self._client.add(name, backend)
 
     def _fail(self, sim: str, served: int, error: Exception) -> None:
         """Say in the store why a simulation cannot go on, so that no host tries again before somebody asks."""

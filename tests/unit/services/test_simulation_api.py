@@ -445,6 +445,18 @@ def test_a_served_simulation_is_the_one_that_is_played_alone(tmp_path: Path) -> 
     with_service(tmp_path, story)
 
 
+def test_a_version_of_a_registered_model_may_be_named_and_an_alias_may_not(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        made = await client.post(SIMS, json=game(llm("models:/judge/3"), "conditional"))
+        assert made.status_code == 202, made.text
+        spec = (await client.get(f"{SIMS}/{made.json()['id']}")).json()["spec"]
+        assert spec["models"]["models:/judge/3"]["revision"] == "models:/judge/3"
+        for name in ("models:/judge@prod", "models:/other/1", "models:/judge/latest"):
+            error_of(await client.post(SIMS, json=game(llm(name), "conditional")), 400)
+
+    with_service(tmp_path, story, plays=False, registry={"allow": ["judge"]})
+
+
 def test_reading_and_writing_take_their_scopes(tmp_path: Path) -> None:
     async def story() -> None:
         async with service(tmp_path, None, access={"required": True}) as (client, _):

@@ -271,6 +271,29 @@ def test_a_store_that_goes_away_for_a_while_fails_no_simulation(tmp_path: Path) 
     store.close()
 
 
+def test_a_model_that_a_simulation_asks_for_first_is_opened_once(store: Store) -> None:
+    opened: list[str] = []
+
+    def more(name: str) -> Server | None:
+        opened.append(name)
+        return Server() if name == "models:/m/1" else None
+
+    served = {"m": {"backend": {"kind": "served", "name": "models:/m/1"}}}
+    unknown = {"m": {"backend": {"kind": "served", "name": "models:/n/1"}}}
+
+    async def play() -> None:
+        async with host(store, backends={}, more=more):
+            for number in range(3):
+                posted(store, f"s{number}", spec(llm(), "conditional", models=served))
+            posted(store, "unknown", spec(llm(), "conditional", models=unknown))
+            await until(lambda: all(is_idle(store, sim) for sim in ("s0", "s1", "s2", "unknown")))
+
+    asyncio.run(play())
+    assert [status(store, f"s{n}") for n in range(3)] == ["ended"] * 3
+    assert status(store, "unknown") == "failed"
+    assert sorted(opened) == ["models:/m/1", "models:/n/1"]
+
+
 def test_a_host_that_closes_ends_its_tick_and_the_next_one_goes_on_at_once(store: Store) -> None:
     first_asked = asyncio.Event()
 
