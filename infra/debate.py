@@ -23,6 +23,7 @@ from steerline.serving.keys import KeyBook
 
 MODEL = "just-trained"
 BOOST = {"strength": 1.0, "fraction": 0.01, "scale": 2.0, "select": "magnitude", "mean": "abs", "keep_sign": True}
+OPERANDS = (7, 2, 8)
 _ROUTE = "/demo"
 _POLL_S = 0.3
 _WITHIN_S = 180.0
@@ -84,7 +85,7 @@ def _play(client: httpx.Client, tell: Tell) -> None:
         "scenario": "debate",
         "name": "demo-debate",
         "max_ticks": 2,
-        "params": {"rounds": 1, "low": 2, "high": 9},
+        "params": {"rounds": 1, "operands": OPERANDS},
         "agents": [
             {"id": "plain", "brain": brain},
             {"id": "steered", "brain": {**brain, "steering": {"boost": BOOST}}},
@@ -94,6 +95,8 @@ def _play(client: httpx.Client, tell: Tell) -> None:
     if made.status_code != httpx.codes.ACCEPTED:
         raise TrainingError("the endpoint refused the debate", got=made.text)
     sim = str(made.json()["id"])
+    a, b, c = OPERANDS
+    tell(f"  {'question':<8} {a} + {b} * {c} = ?")
     after, recorded, deadline = 0, None, time.monotonic() + _WITHIN_S
     # The address of its run in MLflow comes a moment after the end.
     while recorded is None:
@@ -118,3 +121,5 @@ def _show(event: dict[str, Any], tell: Tell) -> None:
     if event["kind"] in {"action.taken", "action.invalid"}:
         said = " ".join(str(event["payload"].get("text", "")).split())
         tell(f"  {event['agent']:<8} {said}")
+    elif event["kind"] == "env.changed" and event["payload"].get("vote") is not None:
+        tell(f"  {'vote':<8} {event['payload']['vote']}")
