@@ -23,6 +23,11 @@ from steerline.simulation.steering_agents import llm_of
 
 MOST_AGENTS = 10_000
 MOST_TICKS = 1_000_000
+MOST_NUMBER = 100_000
+"""Of a scenario's settings: of items, inhabitants, points and the like."""
+MOST_LINKS = 100
+"""Links of each agent or inhabitant, where their number is set."""
+_LINKS = frozenset({"degree", "links", "neighbours", "reach"})
 MOST_STOPS = 16
 """Stop texts of an agent."""
 MOST_STOP = 1000
@@ -114,8 +119,25 @@ def _world_problems(spec: SimulationSpec) -> Iterator[Problem]:
     count = 0 if spec.population is None else getattr(spec.population, "count", None) or 0
     if len(spec.agents) + count > MOST_AGENTS:
         yield _too_many("agents", len(spec.agents) + count, MOST_AGENTS)
+    # A world is made before anybody plays it, and takes the memory of all that is set here.
+    yield from _size_problems(spec.params, "params", "")
+    yield from _size_problems(spec.topology.model_dump(), "topology", "")
     if spec.replay.kind not in ("live", "cache"):
         yield Problem("a new simulation has nothing to replay", "replay.kind", got=spec.replay.kind, expected="live")
+
+
+def _size_problems(value: Any, path: str, name: str) -> Iterator[Problem]:
+    match value:
+        case dict():
+            for key, item in value.items():
+                yield from _size_problems(item, f"{path}.{key}", str(key))
+        case list() | tuple():
+            for number, item in enumerate(value):
+                yield from _size_problems(item, f"{path}.{number}", name)
+        case int():
+            most = MOST_LINKS if name in _LINKS else MOST_NUMBER
+            if abs(value) > most:
+                yield _too_many(path, value, most)
 
 
 def _part_problems(whole: Any, most_tokens: int, at: str = "") -> Iterator[Problem]:

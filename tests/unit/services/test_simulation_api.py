@@ -106,6 +106,13 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
         "population",
     ),
     ("tokens", game(llm(sampling={"max_tokens": 100_000}), "conditional"), "agents.0.brain.sampling.max_tokens"),
+    ("items", {**SCRIPTED, "scenario": "recommender", "params": {"items": 10**9}}, "params.items"),
+    (
+        "contacts",
+        {**SCRIPTED, "scenario": "epidemic", "params": {"contact": {"kind": "regular", "degree": 10**6}}},
+        "params.contact.degree",
+    ),
+    ("links", {**SCRIPTED, "topology": {"kind": "ring", "reach": 10**9}}, "topology.reach"),
     ("stops", game(llm(sampling={"stop": ["a"] * 17}), "conditional"), "agents.0.brain.sampling.stop"),
     ("stop", game(llm(sampling={"stop": ["a" * 1001]}), "conditional"), "agents.0.brain.sampling.stop"),
     ("ticks", {**SCRIPTED, "max_ticks": 10**9}, "max_ticks"),
