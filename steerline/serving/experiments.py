@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "experiment"
 """Operation that says which experiment a simulation belongs to."""
 MOST_SIMULATIONS = 1024
+MOST_AGENTS = 100_000
+"""Agents of all simulations of an experiment together."""
 _FEW = 20
 """Seeds below which an interval is Student's: a bootstrap of a few values is too narrow."""
 
@@ -46,7 +48,8 @@ def members(spec: SimulationSpec, grid: Mapping[str, Sequence[Any]], seeds: Sequ
         seeds: none takes the spec's own.
 
     Raises:
-        ConfigError: there are too many, a seed comes twice, an axis is none, or a combination is no valid spec.
+        ConfigError: there are too many of them or of their agents, a seed comes twice, an axis is none, or a combination
+            is no valid spec.
     """
     seeds = tuple(seeds) or (spec.seed,)
     count = prod([len(seeds), *map(len, grid.values())])
@@ -56,11 +59,15 @@ def members(spec: SimulationSpec, grid: Mapping[str, Sequence[Any]], seeds: Sequ
         raise _misfit("seeds", "a seed is named twice", list(seeds), "each seed once")
     if "seed" in grid:
         raise _misfit("grid.seed", "`seed` is no axis of the grid", "seed", "the values in `seeds`")
-    found = []
+    found, agents = [], 0
     for seed in seeds:
         for values in product(*grid.values()):
             point = dict(zip(grid, values, strict=True))
             found.append(Member(point, changed(spec, {**point, "seed": seed}, "the experiment")))
+            # All of them are held in memory at once.
+            agents += len(found[-1].spec.agents)
+            if agents > MOST_AGENTS:
+                raise _misfit("grid", "an experiment has too many agents", f"{agents}", f"at most {MOST_AGENTS}")
     return found
 
 

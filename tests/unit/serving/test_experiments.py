@@ -6,6 +6,7 @@ import pytest
 
 from steerline.errors import ConfigError
 from steerline.evaluation.statistics import bootstrap_interval, t_interval
+from steerline.serving import experiments
 from steerline.serving.experiments import members, summary
 from tests.unit.simulation.worlds import spec
 
@@ -33,6 +34,14 @@ def test_an_experiment_that_is_none_is_refused_at_its_place(
     with pytest.raises(ConfigError) as caught:
         members(GAME, grid, seeds)
     assert caught.value.problems[0].path == path
+
+
+def test_an_experiment_has_no_more_agents_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "MOST_AGENTS", 3 * len(GAME.agents))
+    assert len(members(GAME, {}, [1, 2, 3])) == 3
+    with pytest.raises(ConfigError) as caught:
+        members(GAME, {}, [1, 2, 3, 4])
+    assert "too many agents" in caught.value.problems[0].what
 
 
 def test_a_mean_over_few_seeds_has_students_interval_and_over_many_the_bootstraps() -> None:
