@@ -48,8 +48,8 @@ def members(spec: SimulationSpec, grid: Mapping[str, Sequence[Any]], seeds: Sequ
         seeds: none takes the spec's own.
 
     Raises:
-        ConfigError: there are too many of them or of their agents, a seed comes twice, an axis is none, or a combination
-            is no valid spec.
+        ConfigError: there are too many of them or of their agents, a seed comes twice, an axis is none, or a
+            combination is no valid spec.
     """
     seeds = tuple(seeds) or (spec.seed,)
     count = prod([len(seeds), *map(len, grid.values())])
