@@ -5,10 +5,9 @@
 Both are applications of one Serve: an ingress with FastAPI and a deployment behind it that answers at once, one call of
 a handle between them. The empty one passes its body on unread and sends back a constant; the endpoint checks the key,
 the limits and the request, asks a stub in its `Models` deployment, and writes OpenAI's answer. Each repetition measures
-both in turn, one request after another, then with several clients at once.
+both in turn, one request after another, then with several clients at once. Annotations are not postponed: FastAPI reads
+them in another process, where this file's names are not.
 """
-
-from __future__ import annotations
 
 import argparse
 import asyncio
