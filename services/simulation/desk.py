@@ -83,7 +83,7 @@ def view_of(hosted: Hosted) -> SimulationView:
         scenario=record.spec["scenario"],
         status=status,
         # While it runs, the store remembers why it paused last.
-        reason="" if status in ("running", "queued") else record.reason,
+        reason="" if status == "running" else record.reason,
         tick=hosted.ticks,
         max_ticks=record.spec["max_ticks"],
         seed=record.spec["seed"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -148,7 +149,11 @@ async def agent_answers(
 def _standstill(store: Store, sim: str) -> NoAnswer | None:
     """Why a simulation that nobody plays any more stands still."""
     hosted = store.hosted(sim)
-    if hosted is None or hosted.due is not None or hosted.record.status in ("ended", "stopped"):
+    if hosted is None or hosted.record.status in ("ended", "stopped"):
+        return None
+    # A host plays on by itself once a model that was away should be back; whoever asks does not wait for that.
+    is_later = hosted.record.status == "paused" and hosted.due is not None and hosted.due > time.time()
+    if hosted.due is not None and not is_later:
         return None
     return NoAnswer(f"{sim} is {hosted.record.status}: {hosted.record.reason}")
 

@@ -20,6 +20,8 @@ from steerline.simulation.interruption import Interruption
 from steerline.simulation.journal import Journal, Place
 from steerline.simulation.turn import Decision, Turn
 
+AGAIN_S = 15.0
+"""Seconds after which a host plays on whose model was away for longer than the client is patient."""
 _SEEDS = 2**31 - 1
 
 
@@ -144,8 +146,10 @@ class Asker:
                 if straggler.policy == "wait":
                     raise Interruption("paused", f"a turn took longer than {straggler.timeout_s:g} s") from None
         if failed and straggler.policy == "wait":
-            assert failed[0].failure is not None
-            raise Interruption("paused", f"a model failed: {failed[0].failure.what}")
+            failure = failed[0].failure
+            assert failure is not None
+            again_s = max(AGAIN_S, failure.retry_after_s or 0.0) if failure.retryable else None
+            raise Interruption("paused", f"a model failed: {failure.what}", again_s)
 
     async def _ask_beside(self, requests: Sequence[GenRequest], answered: OnResult) -> None:
         assert self._client is not None

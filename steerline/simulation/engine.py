@@ -68,6 +68,8 @@ class _Standstill:
     reason: str
     pause: str | None = None
     """Id of the control that asks for it."""
+    again_s: float | None = None
+    """Seconds after which a host plays on by itself."""
 
 
 class Engine:
@@ -212,7 +214,7 @@ class _Run:
     def stand_still(self, standstill: _Standstill) -> bool:
         """Say so in the store; not if the pause has been taken back."""
         self._commits.write()
-        again_at = None
+        again_at = None if standstill.again_s is None else self._around.clock() + standstill.again_s
         if standstill.status == "waiting":
             deadlines = [request.deadline for request in open_questions(self._store, self._sim)]
             again_at = min((deadline for deadline in deadlines if deadline is not None), default=None)
@@ -263,7 +265,7 @@ class _Run:
         try:
             await self._tick(world)
         except Interruption as interruption:
-            return _Standstill(interruption.status, interruption.reason)
+            return _Standstill(interruption.status, interruption.reason, again_s=interruption.again_s)
         finally:
             self._journal.flush()
         # A tick without models never waits; others want their turn of the event loop.

@@ -8,12 +8,15 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from steerline.config.inference import ClientSpec
 from steerline.errors import StoreAwayError, TrackingError
-from steerline.inference.request import GenRequest
+from steerline.inference.request import Failure, GenRequest, GenResult
 from steerline.serving.simulations import RECORDED
+from steerline.simulation import asking
 from steerline.simulation.control import Controls
 from steerline.simulation.runner import run
 from steerline.simulation.store.base import Store
@@ -269,6 +272,28 @@ def test_a_store_that_goes_away_for_a_while_fails_no_simulation(tmp_path: Path) 
     assert store.find("s").hash == run(GAME, backends={"m": Server()}).hash  # type: ignore[union-attr]
     assert "failed" not in kinds(store, "s")
     store.close()
+
+
+@pytest.mark.parametrize(("kind", "ends"), [("unavailable", True), ("refused", False)])
+def test_a_model_that_is_away_for_a_while_needs_nobody_and_one_that_refuses_does(
+    kind: Literal["unavailable", "refused"], ends: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "AGAIN_S", 0.05)
+    failures = iter([True] * 3)
+
+    def answer(request: GenRequest) -> str | GenResult:
+        failing = next(failures, False)
+        return GenResult.failed(Failure(kind, "the replica went away")) if failing else drawn(request)
+
+    async def play() -> None:
+        backends = {"m": Server(answer, max_batch=1)}
+        async with host(store, backends=backends, client=ClientSpec(max_attempts=1)):
+            posted(store, "s", GAME)
+            await until(lambda: is_idle(store, "s"))
+
+    asyncio.run(play())
+    assert status(store, "s") == ("ended" if ends else "paused")
+    assert store.find("s").reason.endswith("has ended" if ends else "went away")  # type: ignore[union-attr]
 
 
 def test_a_model_that_a_simulation_asks_for_first_is_opened_once(store: Store) -> None:
