@@ -263,9 +263,11 @@ class SimulationHost:
 
 
 def told(error: Exception) -> str:
-    """An error in words: ours as it stands; anything else with its kind and the line that raised it."""
+    """An error in words: ours without its place; anything else with its kind and the line that raised it."""
     if isinstance(error, SteerlineError):
-        return str(error)
+        # Whoever looks at the simulation reads it, and a place may be a path of this machine.
+        named = {"got": error.got, "expected": error.expected, "fix": error.fix}
+        return "; ".join([error.what, *(f"{name}: {value}" for name, value in named.items() if value is not None)])
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{place}"

@@ -1,0 +1,20 @@
+"""Why a simulation stands still, as those who may look at it read it."""
+
+from __future__ import annotations
+
+from steerline.errors import SimulationError
+from steerline.serving.simulations import told
+
+
+def test_a_reason_names_no_path_of_this_machine() -> None:
+    error = SimulationError("the log is not whole", where="/secret/simulations.db", got="5", expected="4", fix="look")
+    assert told(error) == "the log is not whole; got: 5; expected: 4; fix: look"
+
+
+def test_a_fault_is_named_with_its_line() -> None:
+    try:
+        raise ZeroDivisionError("nothing is shared")
+    except ZeroDivisionError as error:
+        assert told(error).startswith(
+            "ZeroDivisionError: nothing is shared (test_a_fault_is_named_with_its_line, line "
+        )
