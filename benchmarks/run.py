@@ -14,7 +14,11 @@ BENCHMARKS = {
     "strengths": "many inference-time strengths in one batch against a pass, and a run, for each",
     "packing": "effective tokens per second with packing against padding",
     "simulation_turns": "agent turns per second through the client against the patterns of the field",
+    "simulation_serve": "agent turns per second behind Ray Serve, one handle call per batch against one per agent",
+    "sse": "lateness and cost of the events of simulations for two hundred readers",
     "startup": "submission to first optimiser step against the deepspeed launcher",
+    "serving": "tokens per second and latency of the running batch against static batches and other engines",
+    "gateway": "what a request costs above an empty Serve application of the same shape",
     "simulation_population": "a town of scripted inhabitants against Mesa; durability and memory",
 }
 

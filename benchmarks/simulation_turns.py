@@ -1,23 +1,31 @@
 """Agents that ask a model server: this engine and its client against the two patterns of the field.
 
     python -m benchmarks.simulation_turns [--repetitions 5] [--simulations 16] [--agents 64] [--ticks 5]
+        [--elsewhere PYTHON]
 
 The server is a thread that takes whatever is queued, one batch at a time, 20 ms and 0.5 ms an item, at most 64 items.
 All contestants play the same games of public goods in the same engine with the same prompts, checked by the hash of
 every history; what differs is how answers are fetched. Ours keeps its journal of calls meanwhile, the others keep none.
+
+Other frameworks play the same rules in an interpreter of their own, which `--elsewhere` names (`turns_elsewhere.py`):
+
+    python -m venv elsewhere && elsewhere/bin/pip install autogen-core agentscope mesa-llm gdm-concordia
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import queue
 import statistics
+import subprocess
 import threading
 import time
 import zlib
 from collections.abc import Coroutine, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Report, Row, save
@@ -39,6 +47,13 @@ START_S, ITEM_S, MOST = 0.020, 0.0005, 64
 SEMAPHORE = 128
 # At temperature 0 the client would send what several games ask alike only once, and win by that.
 WARM = SamplingSpec(temperature=1.0)
+FRAMEWORKS = {
+    "autogen": ("AutoGen's core runtime", "0.7.5"),
+    "agentscope": ("AgentScope", "2.0.11"),
+    "mesa-llm": ("Mesa-LLM", "0.2.0"),
+    "concordia": ("Concordia", "2.1.0"),
+}
+"""What `turns_elsewhere` knows: title, and the version that it was written for."""
 RULES = "You have 20 coins. What you put into the pot is multiplied and shared among all. " * 12
 
 Waiting = tuple[str, asyncio.Future[str]]
@@ -211,6 +226,17 @@ async def client_alone(simulations: int, agents: int, ticks: int) -> None:
             await me.gather([partial(ask, simulation=n) for n in range(simulations)])
 
 
+def elsewhere(python: Path, framework: str, simulations: int, agents: int, ticks: int) -> float | None:
+    """Agent turns a second of another framework; none where it is not installed."""
+    script = Path(__file__).with_name("turns_elsewhere.py")
+    size = [f"--simulations={simulations}", f"--agents={agents}", f"--ticks={ticks}"]
+    done = subprocess.run([str(python), str(script), framework, *size], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{framework} failed:\n{done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found.get("turns_per_second")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="for `make bench`; there is no model to move")
@@ -218,7 +244,10 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=16)
     parser.add_argument("--agents", type=int, default=64)
     parser.add_argument("--ticks", type=int, default=5)
+    parser.add_argument("--elsewhere", type=Path, metavar="PYTHON", help="an interpreter that has other frameworks")
     args = parser.parse_args()
+    size = (args.simulations, args.agents, args.ticks)
+    others = [name for name in FRAMEWORKS if args.elsewhere and elsewhere(args.elsewhere, name, 1, 2, 1) is not None]
     specs = [game(seed, args.agents, args.ticks) for seed in range(args.simulations)]
     one_tick = [game(seed, args.agents, 1) for seed in range(args.simulations)]
     per_tick = args.simulations * args.agents
@@ -244,7 +273,8 @@ def main() -> None:
             "in turn": lambda: turns_a_second(specs, with_decider(specs, OneByOne, side_by_side=True)),
             "one by one": lambda: turns_a_second(one_tick, with_decider(one_tick, OneByOne, side_by_side=False)),
             "engine, ms": lambda: own_ms(without_waiting(specs)),
-            "client, ms": lambda: own_ms(client_alone(args.simulations, args.agents, args.ticks)),
+            "client, ms": lambda: own_ms(client_alone(*size)),
+            **{name: partial(elsewhere, args.elsewhere, name, *size) for name in others},
         },
         repetitions=args.repetitions,
     )
@@ -270,12 +300,20 @@ def report(samples: dict[str, list[float]], args: argparse.Namespace) -> Report:
         Row(what, "one call per agent awaited in turn, side by side", ">= 3", str(times("in turn")), side_by_side >= 3),
         Row(what, "one call per agent awaited in turn, game after game", "report", str(times("one by one")), None),
     ]
+    for name, (title, version) in FRAMEWORKS.items():
+        against = f"{title} {version}, all players of a round at once"
+        if name in samples:
+            found = times(name)
+            rows.append(Row(what, against, ">= 1.0", str(found), found.median >= 1.0))
+        else:
+            rows.append(Row(what, against, ">= 1.0", "not installed", None))
     for name, part in (("engine, ms", "engine, journal and client"), ("client, ms", "client alone")):
         reached = statistics.median(samples[name]) <= 1
         rows.append(Row(f"processor time of an agent turn, {part}", "-", "<= 1 ms", own(name), reached))
     rate = statistics.median(samples["ours"])
     notes = [
-        "All contestants play the same games in the same engine and end with the same hashes. Ours keeps its journal.",
+        "All contestants play the same games in the same engine and end with the same hashes. Ours keeps its journal."
+        " Other frameworks play the same rules in loops of their own, and keep neither log nor journal.",
         f"Ours made {rate:.0f} turns a second; a server without a pause makes {MOST / (START_S + ITEM_S * MOST):.0f}.",
     ]
     title = "Simulations that ask a model: agent turns a second"

@@ -1,0 +1,180 @@
+"""Agents that ask a model behind Ray Serve: one handle call per batch, as simulations here do, against one per agent.
+
+    python -m benchmarks.simulation_serve [--repetitions 5] [--simulations 16] [--agents 64] [--ticks 5]
+
+The deployment is a fake model that takes whatever is queued, one batch at a time (`@serve.batch`): 20 ms and 0.5 ms an
+item, at most 64 items. All contestants play the same games of public goods in the same engine, in one driver process,
+checked by the hash of every history; what differs is how answers are fetched. Ours keeps its journal meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from benchmarks.results import Report, Row, save
+from benchmarks.simulation_turns import ITEM_S, MOST, START_S, OneByOne, answer, game
+from benchmarks.timing import Ratio, interleave, ratio
+from services.serve_backend import ServedBackend, ServeInference
+from steerline.config.simulation import SimulationSpec
+from steerline.inference.client import InferenceClient
+from steerline.inference.request import BackendLimits, GenRequest, GenResult, Usage
+from steerline.orchestration import stack as stacks
+from steerline.simulation.engine import Surroundings
+from steerline.simulation.game import Game
+from steerline.simulation.result import Result
+from steerline.simulation.runner import play
+from steerline.simulation.scenario import Scenario
+from steerline.simulation.turn import Decision, Turn
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@serve.deployment(max_ongoing_requests=4 * 1024)
+class FakeModel:
+    """The fake model, asked by lists or one by one."""
+
+    @serve.batch(max_batch_size=MOST, batch_wait_timeout_s=0.005, max_concurrent_batches=1)
+    async def _said(self, prompts: list[str]) -> list[str]:
+        await asyncio.sleep(START_S + ITEM_S * len(prompts))
+        return [answer(prompt) for prompt in prompts]
+
+    async def generate(self, requests: list[GenRequest]) -> list[GenResult]:
+        """One result for each request, as the deployment of models gives them."""
+        texts = await asyncio.gather(*(self._said("\n".join(request.prefix)) for request in requests))
+        return [GenResult(text, "stop", Usage(100, 3)) for text in texts]
+
+    async def one(self, prompt: str) -> str:
+        """The answer to one prompt."""
+        return str(await self._said(prompt))
+
+
+class CallPerAgent(OneByOne):
+    """One handle call for each agent, all of a tick at once: the obvious way to put agents on Serve."""
+
+    def __init__(self, handle: DeploymentHandle[FakeModel], scenario: Scenario) -> None:
+        self._handle = handle
+        self._scenario = scenario
+
+    async def decide(self, turns: Sequence[Turn]) -> list[Decision]:
+        said = await asyncio.gather(*(self._one(turn) for turn in turns))
+        return [Decision(text) for text in said]
+
+    async def _one(self, turn: Turn) -> str:
+        return str(await self._handle.one.remote(self._prompt(turn)))
+
+
+async def call_per_agent(specs: Sequence[SimulationSpec], handle: DeploymentHandle[FakeModel]) -> list[Result]:
+    """All games side by side, each agent with a call of its own."""
+    deciders = [CallPerAgent(handle, Game.of(spec).scenario) for spec in specs]
+    return list(await asyncio.gather(*(play(spec, by) for spec, by in zip(specs, deciders, strict=True))))
+
+
+async def call_per_batch(specs: Sequence[SimulationSpec], handle: DeploymentHandle[FakeModel]) -> list[Result]:
+    """All games side by side through one client, whose batches are one call each."""
+    backend = ServedBackend("fake", ServeInference(handle), BackendLimits(max_batch=MOST, in_flight=4))
+    async with InferenceClient({"fake": backend}) as client:
+        return list(await asyncio.gather(*(play(spec, around=Surroundings(client=client)) for spec in specs)))
+
+
+def measured(args: argparse.Namespace, handle: DeploymentHandle[FakeModel]) -> dict[str, list[float]]:
+    """Agent turns a second of each contestant."""
+    specs = [game(seed, args.agents, args.ticks) for seed in range(args.simulations)]
+    turns, hashes = args.simulations * args.agents * args.ticks, list[list[str]]()
+
+    def rate(playing: Coroutine[Any, Any, list[Result]]) -> float:
+        start = time.perf_counter()
+        results = asyncio.run(playing)
+        seconds = time.perf_counter() - start
+        hashes.append([result.hash for result in results])
+        assert hashes[-1] == hashes[0], "the contestants played different games"
+        return turns / seconds
+
+    contestants = {
+        "a batch": lambda: rate(call_per_batch(specs, handle)),
+        "an agent": lambda: rate(call_per_agent(specs, handle)),
+    }
+    interleave(contestants, repetitions=1)
+    return interleave(contestants, repetitions=args.repetitions)
+
+
+def in_the_cluster(args: argparse.Namespace) -> dict[str, list[float]]:
+    """The samples, taken in the cluster that the environment names."""
+    ray.init(log_to_driver=False)
+    serve.start(proxy_location="Disabled")
+    try:
+        return measured(args, serve.run(FakeModel.bind(), name="fake", route_prefix=None))
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def in_a_new_cluster() -> dict[str, list[float]]:
+    """The samples that this command gives in a cluster of its own; Ray reads where that is when it is imported."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        stack, _ = stacks.up(folder, standard_ports=False)
+        try:
+            command = [sys.executable, "-m", "benchmarks.simulation_serve", *sys.argv[1:]]
+            environment = {**os.environ, **stack.environment(), "PYTHONPATH": str(ROOT)}
+            subprocess.run([*command, "--samples", str(folder / "samples")], env=environment, cwd=ROOT, check=True)
+        finally:
+            stacks.down(folder)
+        samples: dict[str, list[float]] = json.loads((folder / "samples").read_text())
+        return samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="for `make bench`; there is no model to move")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--simulations", type=int, default=16)
+    parser.add_argument("--agents", type=int, default=64)
+    parser.add_argument("--ticks", type=int, default=5)
+    parser.add_argument("--samples", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.samples is not None:
+        args.samples.write_text(json.dumps(in_the_cluster(args)))
+        return
+    samples = in_a_new_cluster()
+    save(report(ratio(samples, "a batch", "an agent"), samples, args))
+    for name, values in samples.items():
+        print(f"one call for {name:<9}{statistics.median(values):8.0f}  ({min(values):.0f} to {max(values):.0f})")
+
+
+def report(found: Ratio, samples: dict[str, list[float]], args: argparse.Namespace) -> Report:
+    """The row that the issue asks for."""
+    what = f"agent turns a second through Ray Serve, {args.simulations} simulations of {args.agents} agents"
+    rates = {name: statistics.median(values) for name, values in samples.items()}
+    what += ", one handle call per batch"
+    rows = [Row(what, "one handle call per agent", ">= 3", str(found), found.median >= 3)]
+    notes = [
+        f"One call per batch: {rates['a batch']:.0f} turns a second; one per agent: {rates['an agent']:.0f}; a model"
+        f" without a pause makes {MOST / (START_S + ITEM_S * MOST):.0f}.",
+        "The same games in the same engine, with the same hashes. Driver, Serve and the model share this machine.",
+    ]
+    return Report(
+        "simulation_serve",
+        "Simulations behind Ray Serve: agent turns a second",
+        "python -m benchmarks.simulation_serve",
+        rows,
+        notes,
+    )
+
+
+if __name__ == "__main__":
+    main()
