@@ -112,7 +112,7 @@ def _members(desk: Desk, form: ExperimentForm) -> list[Member]:
 def _page(desk: Desk, limit: int, before: int | None) -> ExperimentPage:
     found = desk.store.experiments(limit + 1, before)
     shown = found[:limit]
-    data = [_view(content, _hosted(desk, content)) for _, content in shown]
+    data = [_view(content) for _, content in shown]
     return ExperimentPage(data=data, next=str(shown[-1][0]) if len(found) > limit else None)
 
 
@@ -120,10 +120,8 @@ def _hosted(desk: Desk, content: Mapping[str, Any]) -> list[Hosted]:
     return [hosted for row in content["members"] if (hosted := desk.store.hosted(row["sim"])) is not None]
 
 
-def _view(content: Mapping[str, Any], found: Sequence[Hosted]) -> ExperimentView:
-    return ExperimentView(
-        id=content["id"], name=content["name"], simulations=len(content["members"]), states=_states(found)
-    )
+def _view(content: Mapping[str, Any]) -> ExperimentView:
+    return ExperimentView(id=content["id"], name=content["name"], simulations=len(content["members"]))
 
 
 def _states(found: Sequence[Hosted]) -> dict[str, int]:
@@ -138,8 +136,11 @@ def _detail(desk: Desk, name: str) -> ExperimentDetail:
     points: dict[str, list[Mapping[str, Any]]] = {}
     for row in content["members"]:
         points.setdefault(repr(sorted(row["values"].items())), []).append(row)
-    view = _view(content, list(found.values()))
-    return ExperimentDetail(**view.model_dump(), points=[_point(desk, rows, found) for rows in points.values()])
+    return ExperimentDetail(
+        **_view(content).model_dump(),
+        states=_states(list(found.values())),
+        points=[_point(desk, rows, found) for rows in points.values()],
+    )
 
 
 def _point(desk: Desk, rows: Sequence[Mapping[str, Any]], found: Mapping[str, Hosted]) -> PointView:

@@ -354,8 +354,6 @@ class ExperimentView(BaseModel):
     id: str
     name: str
     simulations: int
-    states: dict[str, int]
-    """How many stand how."""
 
 
 class IntervalView(BaseModel):
@@ -381,6 +379,8 @@ class PointView(BaseModel):
 class ExperimentDetail(ExperimentView):
     """An experiment with what came of it so far."""
 
+    states: dict[str, int]
+    """How many simulations stand how."""
     points: list[PointView]
 
 
