@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from steerline.errors import SimulationError
 from steerline.serving.simulations import told
 
@@ -12,9 +14,8 @@ def test_a_reason_names_no_path_of_this_machine() -> None:
 
 
 def test_a_fault_is_named_with_its_line() -> None:
-    try:
+    with pytest.raises(ZeroDivisionError) as caught:
         raise ZeroDivisionError("nothing is shared")
-    except ZeroDivisionError as error:
-        assert told(error).startswith(
-            "ZeroDivisionError: nothing is shared (test_a_fault_is_named_with_its_line, line "
-        )
+    assert told(caught.value).startswith(
+        "ZeroDivisionError: nothing is shared (test_a_fault_is_named_with_its_line, line "
+    )
