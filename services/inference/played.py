@@ -27,7 +27,17 @@ from services.inference.responses import (
 from services.inference.streams import DONE, failed
 from services.parts import Parts
 from steerline.serving.following import Following
-from steerline.serving.teams import Answered, Heard, NoAnswer, Said, agent_answers, ask_agent, begin, team_answers
+from steerline.serving.teams import (
+    Answered,
+    Heard,
+    NoAnswer,
+    Said,
+    agent_answers,
+    ask_agent,
+    begin,
+    check_teams,
+    team_answers,
+)
 
 TEAM = "team:"
 AGENT = "agent:"
@@ -67,9 +77,13 @@ class Playing:
 
     Args:
         parts: the store, the hosts, and the teams of the spec.
+
+    Raises:
+        ConfigError, SimulationError: a team of the spec could not be asked.
     """
 
     def __init__(self, parts: Parts) -> None:
+        check_teams(parts.spec)
         self._parts = parts
         self._following = Following(parts.store, heartbeat_s=_HEARTBEAT_S)
         self._charging: set[asyncio.Task[None]] = set()

@@ -14,8 +14,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from steerline.config.inference import ServedBackendSpec
 from steerline.config.load import changed
-from steerline.config.serving import TeamSpec
+from steerline.config.serving import ServingSpec, TeamSpec
 from steerline.config.simulation import SimulationSpec
 from steerline.errors import SimulationError
 from steerline.inference.request import GenResult, Usage
@@ -53,6 +54,27 @@ class NoAnswer:
 
 Heard = Said | Answered | NoAnswer | None
 """What comes of a question; nothing is a sign of life."""
+
+
+def check_teams(spec: ServingSpec) -> None:
+    """See that every team could be asked, before somebody asks it.
+
+    Raises:
+        ConfigError: a team's question has no place in its scenario's settings.
+        SimulationError: a team's scenario cannot be played, or it names a model that is not served.
+    """
+    for name, team in spec.teams.items():
+        Game.of(changed(team.simulation, {team.question: "Why?"}, f"the question to the team {name}"))
+        for alias, ref in team.simulation.models.items():
+            served = ref.backend.name if isinstance(ref.backend, ServedBackendSpec) else None
+            if served not in spec.models:
+                raise SimulationError(
+                    "a team asks a model that is not served",
+                    where=f"teams.{name}.simulation.models.{alias}",
+                    got=served or ref.backend.kind,
+                    expected=", ".join(spec.models) or "a model under `models`",
+                    fix="write `backend: {kind: served, name: ...}`",
+                )
 
 
 def begin(store: Store, name: str, team: TeamSpec, question: str, seed: int | None) -> str:

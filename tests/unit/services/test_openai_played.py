@@ -15,6 +15,7 @@ import pytest
 from services.app import web_app
 from services.parts import Parts
 from steerline.config.serving import ServingSpec
+from steerline.errors import ConfigError, SimulationError
 from steerline.inference.backends.scripted import ScriptedBackend
 from steerline.inference.request import Failure, GenRequest
 from steerline.serving.keys import KeyBook
@@ -167,7 +168,7 @@ def test_a_client_that_goes_away_stops_no_team_and_pays_for_it(tmp_path: Path) -
 def test_an_agent_of_a_running_simulation_answers_as_itself(tmp_path: Path) -> None:
     async def play() -> None:
         # Agents that never come to an end, so that there is time to ask.
-        forever = {"params": {"rounds": 1_000_000}, "max_ticks": 1_000_000}
+        forever = {"params": {"rounds": 100_000}, "max_ticks": 100_000}
         async with endpoint(tmp_path) as (client, service):
             made = await client.post("/v1/simulations", json=discussion(models={"m": {"model": "small"}}, **forever))
             assert made.status_code == 202, made.text
@@ -207,6 +208,23 @@ def test_what_does_not_act_on_a_team_is_refused(tmp_path: Path, field: dict[str,
         assert (response.status_code, response.json()["error"]["param"]) == (400, next(iter(field)))
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("team", "error"),
+    [
+        ({"question": "params.topic"}, SimulationError),
+        ({"question": "nothing.there"}, ConfigError),
+        ({"simulation": discussion(models={"m": {"backend": {"kind": "served", "name": "large"}}})}, SimulationError),
+        ({"simulation": discussion(models={"m": {"backend": {"kind": "noisy"}}})}, SimulationError),
+        ({"simulation": discussion(params={"rounds": 0})}, SimulationError),
+    ],
+)
+def test_a_team_that_could_not_be_asked_is_refused_at_the_start(
+    tmp_path: Path, team: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        Service(tmp_path, Speaker(), {"teams": {"panel": {**TEAMS["panel"], **team}}})
 
 
 def test_asking_an_agent_needs_the_scope_to_write(tmp_path: Path) -> None:
