@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from typing import Any
 
 from fastapi import FastAPI, Response
@@ -29,6 +30,7 @@ from steerline.simulation.store.base import Lease
 log = logging.getLogger("steerline.http")
 
 _READY_WITHIN_S = 5.0
+_READY_FRESH_S = 1.0
 _ABOUT = """Steered language models behind OpenAI's interface, and simulations in which they talk.
 
 Every call but `/healthz` and `/readyz` carries a key: `Authorization: Bearer sk-steerline-...`. Errors have OpenAI's
@@ -62,6 +64,8 @@ def web_app(parts: Parts) -> FastAPI:
 
 
 def _add_health(app: FastAPI, parts: Parts) -> None:
+    ready = _Readiness(parts)
+
     @app.get("/healthz", tags=["health"], summary="Whether the process serves")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
@@ -73,7 +77,7 @@ def _add_health(app: FastAPI, parts: Parts) -> None:
         responses={503: {"description": "Not yet, or not now.", "model": dict[str, str]}},
     )
     async def readyz(response: Response) -> dict[str, str]:
-        if await _ready(parts):
+        if await ready.now():
             return {"status": "ok"}
         response.status_code = 503
         return {"status": "unready"}
@@ -81,6 +85,28 @@ def _add_health(app: FastAPI, parts: Parts) -> None:
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
         return RedirectResponse("console/" if parts.spec.console else "openapi.json")
+
+
+class _Readiness:
+    """Whether the parts answer. It is looked at once for all who ask within a moment, for nobody needs a key to ask.
+
+    Args:
+        parts: what the application stands on.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._lock = asyncio.Lock()
+        self._is_ready = False
+        self._until = 0.0
+
+    async def now(self) -> bool:
+        """Whether they do."""
+        async with self._lock:
+            if time.monotonic() >= self._until:
+                self._is_ready = await _ready(self._parts)
+                self._until = time.monotonic() + _READY_FRESH_S
+        return self._is_ready
 
 
 async def _ready(parts: Parts) -> bool:

@@ -89,11 +89,7 @@ def _add_course(router: APIRouter, desk: Desk) -> None:
 
         def act(hosted: Hosted) -> SimulationView:
             demand(hosted, ("created", "queued", "running", "paused", "failed"), "stepped")
-            is_going = status_of(hosted) in ("queued", "running")
-            if is_going and hosted.until is None:
-                raise ApiError(409, "simulation_state", "it runs freely; pause it before you step it")
-            start = max(hosted.until or 0, hosted.ticks) if is_going else hosted.ticks
-            desk.store.want(sim, start + ticks)
+            desk.store.want(sim, _first_tick(hosted) + ticks)
             return desk.view(sim)
 
         return await desk.act(sim, act)
@@ -220,6 +216,15 @@ def _add_agents(router: APIRouter, desk: Desk) -> None:
             return ControlView(id=name, simulation=desk.view(sim))
 
         return await desk.act(sim, act)
+
+
+def _first_tick(hosted: Hosted) -> int:
+    """From where a simulation is stepped: steps that were asked for and are not played yet come first."""
+    if status_of(hosted) not in ("queued", "running"):
+        return hosted.ticks
+    if hosted.until is None:
+        raise ApiError(409, "simulation_state", "it runs freely; pause it before you step it")
+    return max(hosted.until, hosted.ticks)
 
 
 def _name(principal: Principal, key: str | None, what: str, form: Form) -> str:

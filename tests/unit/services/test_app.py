@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ class ReadOnlyStore(MemoryStore):
         raise sqlite3.OperationalError("attempt to write a readonly database")
 
 
+class CountingStore(MemoryStore):
+    releases = 0
+
+    def release(self, lease: Any) -> None:
+        self.releases += 1
+
+
 class SilentModels(Parrot):
     async def models(self) -> list[Any]:
         raise ApiError(503, "models_unavailable", "no replica answers")
@@ -65,6 +73,20 @@ def test_it_is_not_ready_while_its_store_takes_no_writes_or_its_models_do_not_an
         answer = get(app, "/readyz")
         assert (answer.status_code, answer.json()) == (503, {"status": "unready"})
         assert get(app, "/healthz").status_code == 200
+
+
+def test_readiness_is_looked_at_once_for_all_who_ask_at_once(tmp_path: Path) -> None:
+    store = CountingStore()
+    app = web_app(parts_in(tmp_path, store=store))
+
+    async def main() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client:
+            answers = await asyncio.gather(*(client.get("/readyz") for _ in range(20)))
+        assert [answer.status_code for answer in answers] == [200] * 20
+
+    anyio.run(main)
+    assert store.releases == 1
 
 
 def test_unknown_paths_and_methods_have_the_shape_of_every_error(tmp_path: Path) -> None:
