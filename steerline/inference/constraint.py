@@ -13,6 +13,7 @@ from steerline.errors import InferenceError
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
+    from llguidance._lib import JsonCompileOptions
     from transformers import PreTrainedTokenizerBase
 
 
@@ -67,7 +68,7 @@ class Schemas:
             self._vocabulary = llguidance.hf.from_tokenizer(self._tokenizer, eos_token=sorted(self._ends))
         try:
             # Without set whitespace a model may write line breaks to its last token.
-            fixed = {"whitespace_flexible": False}
+            fixed: JsonCompileOptions = {"whitespace_flexible": False}
             grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=fixed)
         except ValueError as error:
             raise InferenceError("the response schema is no JSON schema", got=str(error)) from error

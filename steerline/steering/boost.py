@@ -11,6 +11,7 @@ from torch import Tensor
 
 from steerline.config.steering import BoostSpec
 from steerline.errors import SteeringError
+from steerline.steering import native
 from steerline.steering.draws import Place
 from steerline.steering.infosteer import num_edited
 from steerline.steering.ops import Picked, pick, replaced
@@ -71,6 +72,10 @@ class Boost:
         strengths = self._strengths(keys, conditions)
         if strengths is None:
             return keys
+        if self._is_plain(keys, conditions):
+            n = num_edited(self.spec.fraction, keys.shape[-1])
+            ranks = self.spec.select == "magnitude", self.spec.control == "top_keys"
+            return native.boost(keys, n, *ranks, strengths, self._edit)
         place = Place(self._seed, self.spec.control_seed, conditions.step, layer)
         flat = keys.detach().reshape(-1, keys.shape[-1]).contiguous()
         picked = self._pick(keys, flat, place, conditions, recomputing)
@@ -78,6 +83,12 @@ class Boost:
             return replaced(keys, picked, strengths, self._edit, on_backward)
         full = torch.ones(1, dtype=torch.float64)
         return _with_noise(keys, replaced(flat, picked, full, self._edit), strengths, place)
+
+    def _is_plain(self, keys: Tensor, conditions: Conditions) -> bool:
+        """Whether neither gradients, nor records, nor random draws are asked for: then one kernel does it all."""
+        needs_grad = torch.is_grad_enabled() and keys.requires_grad
+        drawn = self.spec.control in {"random_keys", "matched_noise"}
+        return not needs_grad and not drawn and conditions.selection is None and native.handles(keys)
 
     def _strengths(self, keys: Tensor, conditions: Conditions) -> Tensor | None:
         """One strength for all rows [1], or one for each row of the batch [B], float64; none when nothing acts."""

@@ -146,6 +146,16 @@ void collect(const R* ranks, int64_t width, int64_t n, R limit, int32_t* indices
   }
 }
 
+template <typename T, typename R>
+void select_row(const T* row, int64_t width, int64_t n, bool magnitude, bool largest, R* ranks, int32_t* indices) {
+#pragma omp simd
+  for (int64_t j = 0; j < width; ++j) {
+    const float x = magnitude ? std::fabs(widen(row[j])) : widen(row[j]);
+    ranks[j] = rank_of(largest ? -x : x, row);
+  }
+  collect(ranks, width, n, nth_smallest(ranks, width, n), indices);
+}
+
 template <typename T>
 void select_rows(const T* keys, int64_t rows, int64_t width, int64_t n, bool magnitude, bool largest,
                  int32_t* indices, int threads) {
@@ -153,16 +163,9 @@ void select_rows(const T* keys, int64_t rows, int64_t width, int64_t n, bool mag
 #pragma omp parallel num_threads(threads)
   {
     std::vector<R> ranks(static_cast<size_t>(width));
-    R* const r = ranks.data();
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < rows; ++i) {
-      const T* const row = keys + i * width;
-#pragma omp simd
-      for (int64_t j = 0; j < width; ++j) {
-        const float x = magnitude ? std::fabs(widen(row[j])) : widen(row[j]);
-        r[j] = rank_of(largest ? -x : x, row);
-      }
-      collect(r, width, n, nth_smallest(r, width, n), indices + i * n);
+      select_row(keys + i * width, width, n, magnitude, largest, ranks.data(), indices + i * n);
     }
   }
 }
@@ -173,6 +176,13 @@ float mean_of(const T* row, int64_t width, bool absolute) {
 #pragma omp simd reduction(+ : sum)
   for (int64_t j = 0; j < width; ++j) sum += absolute ? std::fabs(widen(row[j])) : widen(row[j]);
   return sum / static_cast<float>(width);
+}
+
+// A key on its way from where it is to where the edit puts it.
+inline float moved(float key, bool negative, float mean, float strength, float scale, bool keep_sign) {
+  const float target = keep_sign ? (negative ? -scale : scale) * std::fabs(mean) : scale * mean;
+  const float step = target - key;
+  return strength < 0.5f ? key + strength * step : target - step * (1.0f - strength);
 }
 
 template <typename T>
@@ -190,10 +200,34 @@ void replace_rows(const T* keys, const int32_t* indices, const int8_t* signs, co
     const float mean = means[i] = mean_of(row, width, absolute);
     for (int64_t m = 0; m < n; ++m) {
       const int32_t j = indices[i * n + m];
-      const float key = widen(row[j]);
-      const float target = keep_sign ? (signs[i * n + m] < 0 ? -scale : scale) * std::fabs(mean) : scale * mean;
-      const float step = target - key;
-      narrow(strength < 0.5f ? key + strength * step : target - step * (1.0f - strength), edited[j]);
+      narrow(moved(widen(row[j]), signs[i * n + m] < 0, mean, strength, scale, keep_sign), edited[j]);
+    }
+  }
+}
+
+// Selects and replaces at once, for passes without a gradient; rows of strength 0 cost a copy.
+template <typename T>
+void boost_rows(const T* keys, const double* strengths, int64_t rows, int64_t width, int64_t n,
+                int64_t rows_per_strength, bool magnitude, bool largest, float scale, bool absolute, bool keep_sign,
+                T* out, int threads) {
+  using R = decltype(rank_of(0.0f, keys));
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<R> ranks(static_cast<size_t>(width));
+    std::vector<int32_t> indices(static_cast<size_t>(n));
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < rows; ++i) {
+      const T* const row = keys + i * width;
+      T* const edited = out + i * width;
+      std::memcpy(edited, row, static_cast<size_t>(width) * sizeof(T));
+      const float strength = static_cast<float>(strengths[i / rows_per_strength]);
+      if (strength == 0.0f) continue;
+      select_row(row, width, n, magnitude, largest, ranks.data(), indices.data());
+      const float mean = mean_of(row, width, absolute);
+      for (const int32_t j : indices) {
+        const float key = widen(row[j]);
+        narrow(moved(key, key < 0.0f, mean, strength, scale, keep_sign), edited[j]);
+      }
     }
   }
 }
@@ -371,6 +405,12 @@ void entropy_backward_by_norm(int norm, const T* keys, const T* grad, const floa
                                    int absolute, int keep_sign, T* out, float* means, int threads) {                   \
     replace_rows(keys, indices, signs, strengths, rows, width, n, rows_per_strength, scale, absolute != 0,             \
                  keep_sign != 0, out, means, threads);                                                                 \
+  }                                                                                                                    \
+  extern "C" void boost_##SUFFIX(const T* keys, const double* strengths, int64_t rows, int64_t width, int64_t n,       \
+                                 int64_t rows_per_strength, int magnitude, int largest, float scale, int absolute,     \
+                                 int keep_sign, T* out, int threads) {                                                 \
+    boost_rows(keys, strengths, rows, width, n, rows_per_strength, magnitude != 0, largest != 0, scale, absolute != 0, \
+               keep_sign != 0, out, threads);                                                                          \
   }                                                                                                                    \
   extern "C" void replace_backward_##SUFFIX(                                                                           \
       const T* grad, const T* edited, const int32_t* indices, const int8_t* signs, const float* means,                 \

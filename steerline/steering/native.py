@@ -33,6 +33,7 @@ _P, _I64, _INT, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_flo
 _ARGUMENTS: dict[str, tuple[type, ...]] = {
     "select": (_P, _I64, _I64, _I64, _INT, _INT, _P, _INT),
     "replace": (_P, _P, _P, _P, _I64, _I64, _I64, _I64, _F, _INT, _INT, _P, _P, _INT),
+    "boost": (_P, _P, _I64, _I64, _I64, _I64, _INT, _INT, _F, _INT, _INT, _P, _INT),
     "replace_backward": (_P, _P, _P, _P, _P, _P, _I64, _I64, _I64, _I64, _F, _INT, _INT, _INT, _P, _INT),
     "entropy": (_INT, _P, _P, _I64, _I64, _P, _P, _P, _INT),
     "entropy_backward": (_INT, _P, _P, _P, _P, _P, _P, _I64, _I64, _P, _INT),
@@ -125,6 +126,17 @@ def replace(keys: Tensor, indices: Tensor, signs: Tensor, strengths: Tensor, edi
     out = ReplacedRows(torch.empty_like(keys), torch.empty(N))
     sizes = (N, F, n, N // strengths.numel())
     _call("replace", keys.dtype, keys, indices, signs, strengths, *sizes, *edit[:3], *out)
+    return out
+
+
+def boost(keys: Tensor, n: int, magnitude: bool, largest: bool, strengths: Tensor, edit: Edit) -> Tensor:
+    """`select` and `replace` at once, on keys [..., F], for passes without a gradient."""
+    keys = keys.contiguous()
+    F = keys.shape[-1]
+    N = keys.numel() // F
+    out = torch.empty_like(keys)
+    sizes = (N, F, n, N // strengths.numel())
+    _call("boost", keys.dtype, keys, strengths, *sizes, magnitude, largest, *edit[:3], out)
     return out
 
 

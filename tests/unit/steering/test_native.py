@@ -133,3 +133,17 @@ def test_without_a_compiler_plain_torch_runs_after_one_line_in_the_log(
         boost_keys(keys)
     (record,) = caplog.records
     assert "fast CPU kernels are off" in record.message
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("edit", [Edit(1.7, *flags, False) for flags in itertools.product((False, True), repeat=2)])
+def test_the_boost_in_one_kernel_has_the_bits_of_selection_and_replacement(dtype: torch.dtype, edit: Edit) -> None:
+    keys = keys_of(dtype)
+    strengths = torch.tensor([0.0, 1.0, 0.3, 0.7], dtype=torch.float64)
+    for n, magnitude, largest in itertools.product((1, 15, 700), (False, True), (False, True)):
+        picked = native.select(keys, n, magnitude, largest)
+        wanted = native.replace(keys, picked, rows.signs_at(keys, picked), strengths, edit).keys
+        got = native.boost(keys[:, None], n, magnitude, largest, strengths, edit)[:, 0]
+        kind = torch.int32 if dtype == torch.float32 else torch.int16
+        same = (got.view(kind) == wanted.view(kind)) | (got.isnan() & wanted.isnan())
+        assert bool(same.all())
