@@ -26,6 +26,7 @@ from steerline.simulation.game import Game
 from steerline.simulation.store.base import Call, Control, Store
 
 _TURNS = ("action.taken", "action.invalid")
+_OVER = ("ended", "stopped")
 _INTERVIEWS = ("interview.answered", "control.refused")
 
 
@@ -130,7 +131,7 @@ def ask_agent(store: Store, sim: str, agent: str, question: str) -> tuple[str, i
         SimulationError: nobody plays the simulation now, so that nobody would answer.
     """
     record, hosted = store.find(sim), store.hosted(sim)
-    if record is None or hosted is None or hosted.due is None:
+    if record is None or hosted is None or hosted.due is None or record.status in _OVER:
         raise SimulationError(
             "agents answer while their simulation is played",
             where=sim,
@@ -171,7 +172,7 @@ async def agent_answers(
 def _standstill(store: Store, sim: str) -> NoAnswer | None:
     """Why a simulation that nobody plays any more stands still."""
     hosted = store.hosted(sim)
-    if hosted is None or hosted.record.status in ("ended", "stopped"):
+    if hosted is None or hosted.record.status in _OVER:
         return None
     # A host plays on by itself once a model that was away should be back; whoever asks does not wait for that.
     is_later = hosted.record.status == "paused" and hosted.due is not None and hosted.due > time.time()
