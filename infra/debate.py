@@ -15,6 +15,7 @@ from ray import serve
 
 from services.deployments import build
 from steerline.config.serving import ServingSpec
+from steerline.config.steering import SteeringSpec
 from steerline.errors import TrainingError
 from steerline.orchestration import auth
 from steerline.orchestration.ports import free_ports
@@ -22,7 +23,6 @@ from steerline.orchestration.stack import Stack
 from steerline.serving.keys import KeyBook
 
 MODEL = "just-trained"
-BOOST = {"strength": 1.0, "fraction": 0.01, "scale": 2.0, "select": "magnitude", "mean": "abs", "keep_sign": True}
 OPERANDS = (7, 2, 8)
 _ROUTE = "/demo"
 _POLL_S = 0.3
@@ -32,12 +32,13 @@ _OPEN = {"created", "queued", "running"}
 Tell = Callable[[str], None]
 
 
-def debate(stack: Stack, run: str, tell: Tell) -> None:
+def debate(stack: Stack, run: str, steering: SteeringSpec, tell: Tell) -> None:
     """Serve what a run has exported, have two agents debate over HTTP, and print what they say.
 
     Args:
         stack: a running one.
         run: name of the run.
+        steering: acts in one of the two.
         tell: prints a line.
 
     Raises:
@@ -49,7 +50,7 @@ def debate(stack: Stack, run: str, tell: Tell) -> None:
         with _endpoint(stack, run) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
             client.headers["Authorization"] = f"Bearer {key}"
             tell(f"endpoint {url}/v1 serves {MODEL}: {run}")
-            _play(client, tell)
+            _play(client, steering, tell)
     finally:
         keys.revoke(entry.id)
 
@@ -79,7 +80,7 @@ def _endpoint(stack: Stack, run: str) -> Iterator[str]:
             ).raise_for_status()
 
 
-def _play(client: httpx.Client, tell: Tell) -> None:
+def _play(client: httpx.Client, steering: SteeringSpec, tell: Tell) -> None:
     brain = {"kind": "llm", "model": MODEL, "sampling": {"max_tokens": 40}}
     form = {
         "scenario": "debate",
@@ -88,7 +89,7 @@ def _play(client: httpx.Client, tell: Tell) -> None:
         "params": {"rounds": 1, "operands": OPERANDS},
         "agents": [
             {"id": "plain", "brain": brain},
-            {"id": "steered", "brain": {**brain, "steering": {"boost": BOOST}}},
+            {"id": "steered", "brain": {**brain, "steering": steering.model_dump(mode="json")}},
         ],
     }
     made = client.post("/v1/simulations", json=form)

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from steerline.config.finetune import FinetuneSpec
 from steerline.config.load import load
 from steerline.errors import SteerlineError, TrainingError
 from steerline.evaluation.compare import compare, comparison_table
@@ -65,8 +66,10 @@ def main() -> int:
             # Ray reads the stack's environment when it is imported.
             from infra.debate import debate
 
-            console.print(f"\n[bold]debate[/bold]  {runs[-1].run} with and without InfoSteer at inference")
-            debate(stack, runs[-1].run, lambda text: console.print(text, markup=False, highlight=False))
+            console.print(f"\n[bold]debate[/bold]  {runs[-1].run} with and without its intervention")
+            # What it was trained under; at inference the boost alone acts.
+            steering = load(ROOT / CONFIGS["InfoSteer"]).of(FinetuneSpec).spec.objective.steering
+            debate(stack, runs[-1].run, steering, lambda text: console.print(text, markup=False, highlight=False))
     except SteerlineError as error:
         console.print(f"[red]{error}[/red]")
         return error.exit_code
