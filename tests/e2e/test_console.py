@@ -367,6 +367,7 @@ def views(endpoint: Endpoint) -> dict[str, str]:
         f"compare?a={ended}&b={other}": ".numbers",
         "compare": ".pair",
         "chat": ".conversation",
+        "run/nothing": ".problem",
         "nowhere": "h1",
     }
 

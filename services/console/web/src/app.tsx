@@ -41,6 +41,7 @@ export function App() {
   useEffect(() => {
     if (!first.current) main.current?.focus(); // So that the next Tab is in the new view.
     first.current = false;
+    setHelping(false);
   }, [path.join("/"), wanted === null]);
   const turnTheme = () => chooseTheme(NEXT[shown]);
   useShortcuts({

@@ -8,6 +8,7 @@ import { HEIGHT, layout, WIDTH, type Spot } from "./layout";
 /** Beyond it names and pulses would be a carpet. */
 const FEW = 40;
 const MOST = 240;
+const MOST_LINKS = 1500;
 
 interface GraphProps {
   history: History;
@@ -21,13 +22,13 @@ export function Graph({ history, topology, chosen, choose }: GraphProps) {
   const drawn = members.length > MOST ? busiest(members) : members;
   const ids = drawn.map((one) => one.id);
   const spots = layout(ids, topology);
-  const edges = [...history.edges.values()].filter((edge) => spots.has(edge.from) && spots.has(edge.to));
+  const all = [...history.members.keys()];
+  const edges = heaviest([...history.edges.values()].filter((edge) => spots.has(edge.from) && spots.has(edge.to)), chosen);
   const most = Math.max(1, ...edges.map((edge) => edge.messages));
   // So many lines are a carpet; those of the chosen agent stand out of it.
   const many = edges.length > 300;
   const lately = new Set(history.lately.map((edge) => `${edge.from}\n${edge.to}`));
   const radius = ids.length > FEW ? 5 : ids.length > 16 ? 11 : 16;
-  const all = [...history.members.keys()];
   const near = (edge: Edge) => chosen === null || edge.from === chosen || edge.to === chosen;
   return (
     <figure class="graph">
@@ -38,7 +39,7 @@ export function Graph({ history, topology, chosen, choose }: GraphProps) {
               key={`${edge.from} ${edge.to}`}
               d={bend(spots.get(edge.from)!, spots.get(edge.to)!)}
               class={`link${near(edge) ? (chosen ? " near" : "") : " far"}${lately.has(`${edge.from}\n${edge.to}`) ? " lately" : ""}`}
-              stroke-width={0.8 + 2.6 * (edge.messages / most)}
+              stroke-width={0.7 + 1.9 * (edge.messages / most)}
             />
           ))}
         </g>
@@ -115,12 +116,19 @@ function Node({ member, spot, radius, hue, chosen, press }: NodeProps) {
         </text>
       )}
       {named && radius > 11 && (
-        <text class="name" y={radius + 15}>
+        <text class="name" y={spot.y < HEIGHT / 2 - 20 ? -radius - 7 : radius + 16}>
           {member.id.length > 14 ? `${member.id.slice(0, 13)}…` : member.id}
         </text>
       )}
     </g>
   );
+}
+
+/** As many lines as can be drawn at once; those of the chosen agent first, then those with most messages. */
+function heaviest(edges: Edge[], chosen: string | null): Edge[] {
+  if (edges.length <= MOST_LINKS) return edges;
+  const weight = (edge: Edge) => edge.messages + (edge.from === chosen || edge.to === chosen ? 1e9 : 0);
+  return edges.sort((a, b) => weight(b) - weight(a)).slice(0, MOST_LINKS);
 }
 
 function busiest(members: Member[]): Member[] {

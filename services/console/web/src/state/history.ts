@@ -53,6 +53,9 @@ export interface History {
 
 /** Beyond it the oldest are let go. */
 const MOST_ENTRIES = 20_000;
+/** Where thousands talk to thousands, nobody can follow all lines. */
+const MOST_EDGES = 20_000;
+const MOST_LATELY = 2_000;
 
 export const WORLD = "environment";
 
@@ -155,19 +158,31 @@ function sent(history: History, event: Event): void {
   const said = words(payload);
   for (const one of to) link(history, from, one);
   if (from !== WORLD) known(history, from).said += 1;
-  const own = history.entries.findLast((entry) => entry.agent === from && entry.tick === event.tick);
+  const own = latest(history, from, event.tick);
   if (own?.kind === "act" && !own.to.length && (own.text.includes(said) || said.includes(own.text))) {
     own.to = to;
     if (said.length > own.text.length) own.text = said;
   } else push(history, event, "say", { agent: from, text: said, to });
 }
 
+/** The agent's newest entry of a tick. */
+function latest(history: History, agent: string, tick: number): Entry | undefined {
+  for (let place = history.entries.length - 1; place >= 0; place -= 1) {
+    const entry = history.entries[place]!;
+    if (entry.tick !== tick) return undefined;
+    if (entry.agent === agent) return entry;
+  }
+  return undefined;
+}
+
 function link(history: History, from: string, to: string): void {
   const name = `${from}\n${to}`;
-  const edge = history.edges.get(name) ?? { from, to, messages: 0 };
+  const known = history.edges.get(name);
+  if (!known && history.edges.size >= MOST_EDGES) return;
+  const edge = known ?? { from, to, messages: 0 };
   edge.messages += 1;
   history.edges.set(name, edge);
-  history.lately.push(edge);
+  if (history.lately.length < MOST_LATELY) history.lately.push(edge);
 }
 
 function words(payload: Fields): string {

@@ -2,11 +2,13 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 
-import { Loading, Problem } from "../parts/basics";
+import * as api from "../api/simulations";
+import { Loading, Problem, useLoaded } from "../parts/basics";
 import { Chart } from "../parts/chart";
 import { Graph } from "../parts/graph";
 import { Transcript } from "../parts/transcript";
 import type { History } from "../state/history";
+import { link } from "../state/router";
 import { Run } from "../state/run";
 import { useShortcuts } from "../state/shortcuts";
 import { useValue } from "../state/value";
@@ -31,7 +33,14 @@ export function Watch({ id }: { id: string }) {
   }, [id]);
   useShortcuts({ f: () => setForking(true) });
 
-  if (!detail || !history) return problem ? <Problem text={problem} /> : <Loading rows={8} label="Loading the simulation" />;
+  if (!detail || !history) {
+    return (
+      <div class="page">
+        {problem ? <Problem text={problem} /> : <Loading rows={8} label="Loading the simulation" />}
+        {problem && <a href={link([])}>All simulations</a>}
+      </div>
+    );
+  }
   const choose = (one: string | null) => {
     setAgent(one);
     if (one) setPane("Agents");
@@ -72,11 +81,26 @@ export function Watch({ id }: { id: string }) {
         </section>
         <section class="pane metrics" aria-label="Metrics" tabIndex={0}>
           <Metrics history={history} max={Math.max(run.ticks, 2)} at={at} pick={(tick) => run.look(tick)} />
+          <WorldState run={run} tick={at ?? run.ticks} />
         </section>
       </div>
       <Moment run={run} />
       {forking && <ForkDialog run={run} close={() => setForking(false)} />}
     </div>
+  );
+}
+
+/** The scenario's state, loaded once somebody opens it. */
+function WorldState({ run, tick }: { run: Run; tick: number }) {
+  const [open, setOpen] = useState(false);
+  const loaded = useLoaded(async () => (open && tick > 0 ? await api.state(run.id, tick) : null), [open, tick]);
+  return (
+    <details class="state" onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>State of the world after tick {tick}</summary>
+      {loaded.problem && <Problem text={loaded.problem} again={loaded.again} />}
+      {tick === 0 && <p class="quiet">The first tick has not been played.</p>}
+      {loaded.value && <pre tabIndex={0}>{JSON.stringify(loaded.value.state, null, 1)}</pre>}
+    </details>
   );
 }
 
