@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -23,6 +24,68 @@ SOCKET_PROTOCOL = "steerline.v1"
 SOCKET_KEY_PREFIX = "steerline.key."
 
 
+class Day:
+    """A key's tokens of today: those that it used, and those that may come of what is being written for it.
+
+    Args:
+        usage: tokens by key and day.
+        key: whose.
+        held: tokens that may come, by key, of all calls of this process.
+    """
+
+    def __init__(self, usage: UsageBook, key: Key, held: dict[str, int]) -> None:
+        self._usage = usage
+        self._key = key
+        self._held = held
+
+    def spend(self, tokens: int) -> None:
+        """Count tokens that were used."""
+        self._usage.add(self._key.id, tokens)
+
+    def check(self) -> None:
+        """See that some are left.
+
+        Raises:
+            ApiError: 429; none.
+        """
+        most = self._key.tokens_per_day
+        if most is None:
+            return
+        used, held = self._usage.today(self._key.id), self._held.get(self._key.id, 0)
+        if used >= most:
+            raise ApiError(
+                429,
+                "token_quota_exceeded",
+                f"this key has used {used} of its {most} tokens of today; the next day of UTC brings new ones",
+                retry_after_s=self._usage.seconds_to_midnight(),
+            )
+        if used + held >= most:
+            raise ApiError(
+                429,
+                "token_quota_held",
+                f"this key has used {used} of its {most} tokens of today, and {held} may come of what is being written "
+                "for it; wait for that, or set `max_tokens` lower",
+                retry_after_s=1.0,
+            )
+
+    @contextmanager
+    def hold(self, tokens: int) -> Iterator[None]:
+        """Around what is being written: so many tokens may come of it.
+
+        Raises:
+            ApiError: 429; none are left.
+        """
+        self.check()
+        name = self._key.id
+        self._held[name] = self._held.get(name, 0) + tokens
+        try:
+            yield
+        finally:
+            self._held[name] -= tokens
+            if not self._held[name]:
+                del self._held[name]
+
+
 @dataclass(frozen=True)
 class Principal:
     """Who made a call."""
@@ -30,12 +93,21 @@ class Principal:
     key_id: str
     name: str
     scopes: tuple[Scope, ...]
-    _usage: UsageBook | None = field(default=None, repr=False, compare=False)
+    _day: Day | None = field(default=None, repr=False, compare=False)
 
     async def spend(self, tokens: int) -> None:
         """Count tokens, prompt and completion together, against the key's day. Call it when they were used."""
-        if self._usage is not None and tokens:
-            await asyncio.to_thread(self._usage.add, self.key_id, tokens)
+        if self._day is not None and tokens:
+            await asyncio.to_thread(self._day.spend, tokens)
+
+    def hold(self, tokens: int) -> AbstractContextManager[None]:
+        """Around what is being written for the caller, of which so many tokens may come: calls side by side share a
+        day, and one alone may go over its end.
+
+        Raises:
+            ApiError: 429; the day has none left.
+        """
+        return nullcontext() if self._day is None else self._day.hold(tokens)
 
 
 ANYONE = Key(id="anyone", name="anyone", hash="", scopes=SCOPES, created_at=0.0)
@@ -57,6 +129,7 @@ class Access:
         self._keys = keys
         self._usage = usage
         self._origins = origins
+        self._held: dict[str, int] = {}
         self._rates = Rates(requests_per_minute)
 
     def admit(self, connection: HTTPConnection, scope: Scope) -> Principal:
@@ -76,9 +149,10 @@ class Access:
                 f"`steerline keys create NAME --scope {scope}` makes one that may",
             )
         self._rates.take(key.id, key.requests_per_minute)
-        if scope == "inference" and key.tokens_per_day is not None:
-            self._check_day(key.id, key.tokens_per_day)
-        return Principal(key.id, key.name, key.scopes, None if self._keys is None else self._usage)
+        day = None if self._keys is None else Day(self._usage, key, self._held)
+        if scope == "inference" and day is not None:
+            day.check()
+        return Principal(key.id, key.name, key.scopes, day)
 
     def _check_origin(self, connection: HTTPConnection) -> None:
         """Where no key is asked for, any page that somebody here looks at could call: browsers say whose page it is."""
@@ -89,16 +163,6 @@ class Access:
                 403,
                 "foreign_origin",
                 "pages of other web sites may not call here; `access.cors_origins` names those that may",
-            )
-
-    def _check_day(self, key: str, most: int) -> None:
-        used = self._usage.today(key)
-        if used >= most:
-            raise ApiError(
-                429,
-                "token_quota_exceeded",
-                f"this key has used {used} of its {most} tokens of today; the next day of UTC brings new ones",
-                retry_after_s=self._usage.seconds_to_midnight(),
             )
 
 

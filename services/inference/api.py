@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Annotated, Any
 
@@ -133,13 +134,14 @@ class _Asked:
         Raises:
             ApiError: there is none.
         """
-        try:
-            with paid_if_left(Account(caller, requests)):
-                results = await while_connected(request, self._inference.generate(requests))
-        except ClientDisconnect:
-            return Response(status_code=_CLIENT_GONE)
-        usages = [result.usage for result in results]
-        await caller.spend(sum(usage.prompt_tokens + usage.completion_tokens for usage in usages))
+        with caller.hold(sum(one.cost for one in requests)):
+            try:
+                with paid_if_left(Account(caller, requests)):
+                    results = await while_connected(request, self._inference.generate(requests))
+            except ClientDisconnect:
+                return Response(status_code=_CLIENT_GONE)
+            usages = [result.usage for result in results]
+            await caller.spend(sum(usage.prompt_tokens + usage.completion_tokens for usage in usages))
         failure = next((result.failure for result in results if result.failure is not None), None)
         if failure is not None:
             raise error_of(failure)
@@ -160,14 +162,16 @@ class _Asked:
             ApiError: it fails before it begins.
         """
         account = Account(caller, requests)
-        try:
-            with paid_if_left(account):
-                source = await while_connected(request, begun(deltas(self._inference, requests)))
-        except ClientDisconnect:
-            return Response(status_code=_CLIENT_GONE)
         options = body.stream_options
         with_usage = options is not None and bool(options.include_usage)
-        return EventStream(texts(source, answers, piece, account, with_usage=with_usage))
+        with ExitStack() as held:
+            held.enter_context(caller.hold(sum(one.cost for one in requests)))
+            try:
+                with paid_if_left(account):
+                    source = await while_connected(request, begun(deltas(self._inference, requests)))
+            except ClientDisconnect:
+                return Response(status_code=_CLIENT_GONE)
+            return EventStream(texts(source, answers, piece, account, with_usage=with_usage), held.pop_all())
 
 
 def _model(card: ModelCard) -> Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -47,16 +47,19 @@ class EventStream(StreamingResponse):
 
     Args:
         texts: data of the events, each without line breaks; an empty one is a sign of life.
+        held: is given back once all is sent, or the client has gone.
     """
 
-    def __init__(self, texts: AsyncGenerator[str, None]) -> None:
+    def __init__(self, texts: AsyncGenerator[str, None], held: AbstractContextManager[object] | None = None) -> None:
         self._texts = texts
+        self._held = nullcontext() if held is None else held
         super().__init__(_events(texts), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     async def stream_response(self, send: Send) -> None:
         """Sends it all."""
-        async with aclosing(self._texts):
-            await super().stream_response(send)
+        with self._held:
+            async with aclosing(self._texts):
+                await super().stream_response(send)
 
 
 async def _events(texts: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:

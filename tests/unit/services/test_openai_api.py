@@ -15,7 +15,7 @@ from services.inference.schemas import rebased
 from steerline.config.steering import BoostSpec, SteeringSpec
 from steerline.serving.keys import KeyBook
 from steerline.serving.usage import usage_beside
-from tests.unit.services.openai_service import Endless, Speaker, application, asked
+from tests.unit.services.openai_service import CHATS, Endless, Speaker, application, asked
 
 CHAT: dict[str, Any] = {"model": "model", "messages": [{"role": "user", "content": "hello"}]}
 FUNCTION: dict[str, Any] = {"type": "function", "function": {"name": "f"}}
@@ -192,6 +192,35 @@ def test_tokens_count_against_the_day_of_a_key_also_where_they_are_streamed(tmp_
     assert responses[-1].json()["error"]["code"] == "token_quota_exceeded"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_side_by_side_share_what_is_left_of_a_day(tmp_path: Path, stream: bool) -> None:
+    model = Endless()
+    app = application(tmp_path, {"access": {"required": True}}, model=model)
+    key, _ = KeyBook(tmp_path / "keys.json").create("k", ("inference",), tokens_per_day=1000)
+    headers = {"Authorization": f"Bearer {key}"}
+    body = {**CHAT, "stream": stream}
+
+    async def main() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers) as client:
+            first = asyncio.create_task(client.post(CHATS, json={**body, "max_tokens": 990}))
+            assert await asyncio.to_thread(model.begun.wait, 10)
+            model.begun.clear()
+            second = asyncio.create_task(client.post(CHATS, json={**body, "max_tokens": 50}))
+            assert await asyncio.to_thread(model.begun.wait, 10)
+            refused = await client.post(CHATS, json={**body, "max_tokens": 50})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "token_quota_held")
+            for one in (first, second):
+                one.cancel()
+            await asyncio.gather(first, second, return_exceptions=True)
+            model.begun.clear()
+            again = asyncio.create_task(client.post(CHATS, json=body))
+            assert await asyncio.to_thread(model.begun.wait, 10)
+            again.cancel()
+
+    asyncio.run(main())
+
+
 def test_a_body_that_is_too_long_or_no_json_is_refused(tmp_path: Path) -> None:
     app = application(tmp_path, {"limits": {"body_bytes": 1024}}, model=Speaker())
     long, broken = asked(app, {**CHAT, "user": "x" * 2000}, b"[" * 1000)
@@ -220,7 +249,7 @@ def test_what_a_client_asked_for_counts_though_it_goes_away_before_there_is_an_a
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers) as client:
             body = {"model": "model", "stream": stream, "messages": [{"role": "user", "content": "x" * 400}]}
-            waiting = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+            waiting = asyncio.create_task(client.post(CHATS, json=body))
             assert await asyncio.to_thread(model.begun.wait, 10)
             waiting.cancel()
             async with asyncio.timeout(10):
