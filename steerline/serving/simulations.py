@@ -36,6 +36,12 @@ RECORDED = "recorded"
 """Operation that says that a tracking server has a simulation that ended, and where."""
 
 
+TAKEN = "taken"
+"""Operation that says that a host has taken a simulation on, and after how many ticks."""
+MOST_DEATHS = 5
+"""Times that a simulation is taken on without a tick or a word of how it went, before it is held to kill its hosts."""
+
+
 class Recording(Protocol):
     """Where simulations are recorded that have ended."""
 
@@ -201,14 +207,36 @@ class SimulationHost:
             self._fail(sim, served, error)
 
     async def _play(self, sim: str) -> None:
-        record = self._store.find(sim)
-        assert record is not None
-        spec = SimulationSpec.model_validate(record.spec)
+        hosted = self._store.hosted(sim)
+        assert hosted is not None
+        self._take(sim, hosted.ticks)
+        spec = SimulationSpec.model_validate(hosted.record.spec)
         self._reach(spec)
         around = Surroundings(client=self._client, leaving=lambda: self._leaving)
         engine = Engine(spec, self._store, sim, around=around, owner=self.name, lease_s=self._limits.lease_s)
         result = await engine.run()
         log.info("simulation %s is %s after %d ticks: %s", sim, result.status, result.tick, result.reason)
+
+    def _take(self, sim: str, ticks: int) -> None:
+        """Note that this host plays a simulation now.
+
+        Raises:
+            LeaseError: another host plays it.
+            SimulationError: hosts that did so have died again and again.
+        """
+        # The engine takes the lease again, as the same owner. Without it, hosts that come too late would count as dead.
+        self._store.acquire(sim, self.name, self._limits.lease_s)
+        deaths = 0
+        for entry in reversed(self._store.operations(sim)):
+            if entry.kind != TAKEN or entry.payload["ticks"] != ticks:
+                break
+            deaths += 1
+        if deaths >= MOST_DEATHS:
+            raise SimulationError(
+                f"{deaths} processes that played this simulation died in tick {ticks}",
+                fix="see their logs; it may take more memory than they have",
+            )
+        self._store.operate(sim, TAKEN, {"by": self.name, "ticks": ticks})
 
     def _reach(self, spec: SimulationSpec) -> None:
         """Open the models that a simulation names and that nobody has asked for yet."""
@@ -225,6 +253,7 @@ class SimulationHost:
             lease = self._store.acquire(sim, self.name, self._limits.lease_s)
             try:
                 self._store.stand_still(lease, "failed", told(error), served=served)
+                self._store.operate(sim, "failed", {"reason": told(error)})
             finally:
                 self._store.release(lease)
         except SimulationError as second:

@@ -15,7 +15,7 @@ import pytest
 from steerline.config.inference import ClientSpec
 from steerline.errors import StoreAwayError, TrackingError
 from steerline.inference.request import Failure, GenRequest, GenResult
-from steerline.serving.simulations import RECORDED
+from steerline.serving.simulations import MOST_DEATHS, RECORDED, TAKEN
 from steerline.simulation import asking
 from steerline.simulation.control import Controls
 from steerline.simulation.runner import run
@@ -130,6 +130,23 @@ def test_killing_a_host_loses_no_event_and_no_simulation(after: int, tmp_path: P
     store.close()
 
 
+def test_a_simulation_that_kills_its_hosts_is_left_alone_until_somebody_asks(store: Store) -> None:
+    posted(store, "deadly", GAME)
+    for number in range(MOST_DEATHS):
+        store.operate("deadly", TAKEN, {"by": f"host {number}", "ticks": 0})
+
+    async def play() -> None:
+        async with host(store) as one:
+            await until(lambda: is_idle(store, "deadly"))
+            assert status(store, "deadly") == "failed"
+            assert "5 processes that played this simulation died in tick 0" in store.find("deadly").reason  # type: ignore[union-attr]
+            store.want("deadly")
+            one.wake()
+            await until(lambda: status(store, "deadly") == "ended")
+
+    asyncio.run(play())
+
+
 def test_two_hosts_share_the_work_and_none_is_played_twice(store: Store) -> None:
     servers = Server(), Server()
 
@@ -140,6 +157,7 @@ def test_two_hosts_share_the_work_and_none_is_played_twice(store: Store) -> None
             await until(lambda: all(is_idle(store, f"s{n}") for n in range(8)))
 
     asyncio.run(play())
+    assert {kinds(store, f"s{n}").count(TAKEN) for n in range(8)} == {1}
     places = [(request.simulation, request.call) for server in servers for request in server.asked]
     assert len(places) == len(set(places)) == 8 * 2 * GAME.max_ticks  # points, then punishment
 
