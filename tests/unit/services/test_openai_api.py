@@ -208,7 +208,8 @@ def test_calls_side_by_side_share_what_is_left_of_a_day(tmp_path: Path, stream: 
             model.begun.clear()
             second = asyncio.create_task(client.post(CHATS, json={**body, "max_tokens": 50}))
             assert await asyncio.to_thread(model.begun.wait, 10)
-            refused = await client.post(CHATS, json={**body, "max_tokens": 50})
+            async with asyncio.timeout(10):
+                refused = await client.post(CHATS, json={**body, "max_tokens": 50})
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "token_quota_held")
             for one in (first, second):
                 one.cancel()
