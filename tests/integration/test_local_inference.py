@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,3 +107,35 @@ def test_turns_of_agents_reuse_the_rules_that_they_share(smollm2: LoadedModel) -
     for result in asyncio.run(main()):
         assert result.usage.cached_tokens > 60
         assert result.usage.cached_tokens >= result.usage.prompt_tokens - 30
+
+
+def test_rows_that_join_and_leave_a_running_batch_say_what_they_say_alone(
+    smollm2: LoadedModel, backend: LocalBackend
+) -> None:
+    dice = random.Random(0)
+    asked = [
+        question(
+            dice.choice(QUESTIONS), dice.choice(["", RULES]), sampling=SamplingSpec(max_tokens=dice.randrange(2, 12))
+        )
+        for _ in range(10)
+    ]
+    plain = {request.address: greedy(smollm2, request) for request in asked}
+
+    async def main() -> list[str]:
+        async def ask(request: GenRequest) -> str:
+            for _ in range(dice.randrange(200)):
+                await asyncio.sleep(0)
+            return "".join([piece.text async for piece in backend.stream(request)])
+
+        steered = asyncio.gather(*(ask(question(text, strength=1.0)) for text in QUESTIONS))
+        said = await asyncio.gather(*map(ask, asked))
+        await steered
+        return list(said)
+
+    assert asyncio.run(main()) == [plain[request.address] for request in asked]
+
+
+def test_half_precision_goes_on_as_the_model_does_in_it() -> None:
+    half = LocalBackend.load(SPEC.model_copy(update={"dtype": "bfloat16"}))
+    (result,) = answers(LocalBackend(half, SPEC), [question(QUESTIONS[2])])
+    assert "Paris" in result.text
