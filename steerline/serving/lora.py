@@ -7,7 +7,7 @@ and it takes the memory of a whole model.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,16 +23,23 @@ _ADAPTER = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
-def load_registered(version: Registered, served: Mapping[str, LocalBackendSpec], precision: str) -> LocalBackend:
+def load_registered(
+    version: Registered,
+    served: Mapping[str, LocalBackendSpec],
+    precision: str,
+    fetch: Callable[[Registered], Path],
+) -> LocalBackend:
     """A registered version as a backend.
 
     Args:
         version: from the registry.
         served: local models of the endpoint, by name: the bases that adapters may have.
         precision: of a whole model's weights in memory; an adapter has its base's.
+        fetch: gets a version's files from the tracking server, where they are not on this machine.
 
     Raises:
-        ModelError: its weights are not on this machine, were altered, cannot be read safely, or have another base.
+        ModelError: its weights are nowhere, were altered, cannot be read safely, or have another base.
+        TrackingError: the server is away.
         InferenceError: the model cannot write text here.
     """
     from steerline.inference.backends.local import LocalBackend
@@ -40,12 +47,14 @@ def load_registered(version: Registered, served: Mapping[str, LocalBackendSpec],
 
     folder = Path(version.weights)
     if not folder.is_dir():
-        raise ModelError(
-            "the weights of a registered model are not on this machine",
-            where=version.uri,
-            got=version.weights,
-            fix="let the endpoint's machines share the runs' storage",
-        )
+        folder = fetch(version)
+        if not any(folder.glob("*.safetensors")):
+            raise ModelError(
+                "the weights of a registered model are neither on this machine nor in MLflow",
+                where=version.uri,
+                got=version.weights,
+                fix="share the runs' storage with the endpoint's machines, or train with tracking.upload_weights: true",
+            )
     if (folder / MANIFEST).is_file():
         check_manifest(folder)
     if (folder / _ADAPTER).is_file() and not (folder / "config.json").is_file():

@@ -11,6 +11,7 @@ from functools import partial
 from steerline.config.inference import LocalBackendSpec
 from steerline.config.serving import ServingSpec
 from steerline.errors import TrackingError
+from steerline.home import home
 from steerline.inference.backends.open import open_backend
 from steerline.inference.request import Delta, Failure, GenRequest, GenResult, StreamingBackend
 from steerline.serving.card import ModelCard
@@ -18,7 +19,7 @@ from steerline.serving.describing import card_of
 from steerline.serving.lora import load_registered
 from steerline.serving.registry import RegisteredModels, RegistryAccess
 from steerline.tracking.references import resolve_uri
-from steerline.tracking.registry import aliases, lookup
+from steerline.tracking.registry import aliases, fetch, lookup
 
 _LISTED_WITHIN_S = 3.0
 
@@ -123,5 +124,10 @@ def _registered(spec: ServingSpec) -> RegisteredModels | None:
         )
     uri = resolve_uri(spec.tracking)
     local = {name: backend for name, backend in spec.models.items() if isinstance(backend, LocalBackendSpec)}
-    load = partial(load_registered, served=local, precision=spec.registry.dtype)
+    load = partial(
+        load_registered,
+        served=local,
+        precision=spec.registry.dtype,
+        fetch=lambda version: fetch(uri, version, home() / "served" / f"{version.name}-{version.version}"),
+    )
     return RegisteredModels(spec.registry, RegistryAccess(partial(lookup, uri), partial(aliases, uri), load))

@@ -32,7 +32,7 @@ class RegistryAccess:
     aliases: Callable[[str], Mapping[str, str]]
     """Version by alias, of a registered name."""
     load: Callable[[Registered], StreamingBackend]
-    """A version's weights, ready to answer; raises `ModelError` or `InferenceError`."""
+    """A version's weights, ready to answer; raises `ModelError`, `InferenceError` or `TrackingError`."""
 
 
 @dataclass(eq=False)
@@ -156,7 +156,7 @@ class RegisteredModels:
             return Failure("busy", f"{version.uri} is being loaded", _PAUSE_S)
         try:
             return place.opening.result()
-        except (ModelError, InferenceError) as error:
+        except (ModelError, InferenceError, TrackingError) as error:
             log.error("%s cannot be served: %s", version.uri, error)  # noqa: TRY400  the error says it all
             # The next request tries again.
             if self._places.get(version.uri) is place:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from steerline.errors import TrackingError
@@ -124,6 +126,39 @@ def aliases(uri: str, name: str, *, timeout_s: float = 1.0) -> dict[str, str]:
         tracking_uri=uri,
         timeout_s=timeout_s,
     )
+
+
+def fetch(uri: str, version: Registered, folder: Path, *, timeout_s: float = 60.0) -> Path:
+    """The files of a version that the server holds, in a folder that appears when it is complete.
+
+    Args:
+        uri: the server.
+        version: from its registry.
+        folder: where they go, unless they are there already.
+        timeout_s: how long to wait for a server that is away.
+
+    Returns:
+        the folder. The weights are in it only if they were uploaded.
+
+    Raises:
+        TrackingError: the server is away or refuses.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    client = connect(uri)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def download() -> None:
+        if folder.is_dir():
+            return  # another process was faster
+        source = client.get_model_version(version.name, version.version).source
+        if source.startswith("models:/"):
+            source = client.get_logged_model(source.removeprefix("models:/")).artifact_location
+        with TemporaryDirectory(dir=folder.parent) as scratch:
+            Path(download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=uri)).rename(folder)
+
+    patiently(download, what=f"fetch {version.uri}", tracking_uri=uri, timeout_s=timeout_s)
+    return folder
 
 
 def find_version(client: MlflowClient, reference: str) -> ModelVersion:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai as official
 import pytest
 
 from steerline.config.serving import ServingSpec
 from steerline.config.tracking import TrackingSpec
+from steerline.home import HOME_VARIABLE
 from steerline.models.card import ModelCard
 from steerline.models.export import export_model
 from steerline.serving.models import ServedModels
@@ -25,7 +28,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """With version 1 of `tiny`, whose alias is `champion`."""
+    """With version 1 of `tiny`, whose alias is `champion`, and version 2, whose weights only the server has."""
     server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
     server.start()
     folder = tmp_path_factory.mktemp("run")
@@ -35,6 +38,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     recorder.exported_model("export", folder / "export", 1)
     assert recorder.close(30.0)
     register(run, "export", "tiny", "champion")
+    export_model(None, tiny_model("llama"), tiny_tokenizer(), folder / "gone", ModelCard("run", "base", "hash"))
+    recorder = Recorder(run, folder / "spool")
+    recorder.exported_model("gone", folder / "gone", 2, upload_weights=True)
+    assert recorder.close(30.0)
+    register(run, "gone", "tiny")
+    shutil.rmtree(folder / "gone")
     yield server
     server.kill()
 
@@ -49,16 +58,20 @@ def test_what_the_registry_does_not_have_is_none(server: MlflowServer) -> None:
     assert aliases(server.uri, "tiny") == {"champion": "1"}
 
 
-def test_a_registered_model_answers_under_its_alias_and_its_version(server: MlflowServer, tmp_path: Path) -> None:
-    changes = {"registry": {"allow": ["tiny"]}, "tracking": {"uri": server.uri}}
+def test_a_registered_model_answers_under_its_alias_and_its_version(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    changes: dict[str, Any] = {"registry": {"allow": ["tiny"]}, "tracking": {"uri": server.uri}}
     served = ServedModels(ServingSpec.model_validate(changes))
     with openai(application(tmp_path, changes, inference=served)) as client:
         assert [model.id for model in client.models.list()] == ["models:/tiny@champion"]
         texts = [
             client.completions.create(model=model, prompt="hello", temperature=0, max_tokens=8).choices[0].text
-            for model in ("models:/tiny@champion", "models:/tiny/1")
+            for model in ("models:/tiny@champion", "models:/tiny/1", "models:/tiny/2")
         ]
-        assert texts[0] == texts[1] != ""
-        for model in ("models:/tiny/2", "models:/tiny@challenger", "models:/other/1"):
+        assert texts[0] == texts[1] == texts[2] != ""
+        assert [path.name for path in (tmp_path / "home" / "served").iterdir()] == ["tiny-2"]
+        for model in ("models:/tiny/3", "models:/tiny@challenger", "models:/other/1"):
             with pytest.raises(official.NotFoundError):
                 client.completions.create(model=model, prompt="hello")

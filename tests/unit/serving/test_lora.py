@@ -48,6 +48,10 @@ def version(folder: Path) -> Registered:
     return Registered("tuned", "3", None, str(folder))
 
 
+def nowhere(version: Registered) -> Path:
+    raise AssertionError("what is on this machine is not fetched")
+
+
 def texts(backend: LocalBackend) -> list[str]:
     async def ask() -> list[str]:
         sampling = SamplingSpec(max_tokens=8)
@@ -62,8 +66,8 @@ def texts(backend: LocalBackend) -> list[str]:
 def test_an_adapter_over_its_base_writes_what_the_merged_model_writes(tmp_path: Path) -> None:
     base = base_in(tmp_path / "base")
     export = adapter_of(base, tmp_path / "export")
-    merged = texts(load_registered(version(export), {}, "float32"))
-    adapted = texts(load_registered(version(export / "adapter"), {"base": base}, "float32"))
+    merged = texts(load_registered(version(export), {}, "float32", nowhere))
+    adapted = texts(load_registered(version(export / "adapter"), {"base": base}, "float32", nowhere))
     plain = texts(LocalBackend.open(base))
     assert adapted == merged != plain
 
@@ -72,7 +76,7 @@ def test_an_adapter_of_another_base_is_refused_and_its_name_is_not_opened(tmp_pa
     base = base_in(tmp_path / "base")
     export = adapter_of(base, tmp_path / "export", "https://example.org/base")
     with pytest.raises(ModelError, match="base") as raised:
-        load_registered(version(export / "adapter"), {"base": base}, "float32")
+        load_registered(version(export / "adapter"), {"base": base}, "float32", nowhere)
     assert raised.value.got == "https://example.org/base"
 
 
@@ -81,11 +85,18 @@ def test_pickled_altered_and_missing_weights_are_refused(tmp_path: Path) -> None
     adapter = adapter_of(base, tmp_path / "export") / "adapter"
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     with pytest.raises(ModelError, match="safetensors"):
-        load_registered(version(adapter), {"base": base}, "float32")
+        load_registered(version(adapter), {"base": base}, "float32", nowhere)
     with pytest.raises(ModelError, match="altered"):
-        load_registered(version(tmp_path / "export"), {}, "float32")
-    with pytest.raises(ModelError, match="not on this machine"):
-        load_registered(version(tmp_path / "nothing"), {}, "float32")
+        load_registered(version(tmp_path / "export"), {}, "float32", nowhere)
+
+
+def test_weights_that_are_not_on_this_machine_are_fetched(tmp_path: Path) -> None:
+    base = base_in(tmp_path / "base")
+    missing = version(tmp_path / "nothing")
+    fetched = load_registered(missing, {}, "float32", lambda _: tmp_path / "base")
+    assert texts(fetched) == texts(LocalBackend.open(base))
+    with pytest.raises(ModelError, match="neither on this machine nor in MLflow"):
+        load_registered(missing, {}, "float32", lambda _: tmp_path)
 
 
 def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -94,4 +105,4 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "r": 2}))
     with pytest.raises(ModelError, match="fit"):
-        load_registered(version(adapter), {"base": base}, "float32")
+        load_registered(version(adapter), {"base": base}, "float32", nowhere)
