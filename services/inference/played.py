@@ -95,7 +95,9 @@ class Playing:
             ApiError: 400, a field does not act here; 403; 404, there is no such team or agent.
             ConfigError, SimulationError: it cannot be asked.
         """
-        own = next((name for name in _OF_ONE_MODEL if getattr(body, name) not in (None, _NEUTRAL.get(name))), None)
+        # A team's simulation is made with the request's seed; an agent's has one already.
+        names = _OF_ONE_MODEL if body.model.startswith(TEAM) else (*_OF_ONE_MODEL, "seed")
+        own = next((name for name in names if getattr(body, name) not in (None, _NEUTRAL.get(name))), None)
         if own is not None:
             raise ApiError(
                 400, "invalid_request", f"{body.model} answers by brains with settings of their own", param=own

@@ -183,6 +183,8 @@ def test_an_agent_of_a_running_simulation_answers_as_itself(tmp_path: Path) -> N
             assert "nobody" in stranger.json()["error"]["message"]
             await client.post(f"/v1/simulations/{sim}:stop")
             await until(lambda: (record := service.store.find(sim)) is not None and record.status == "stopped")
+            seeded = await client.post(CHATS, json=chat(f"agent:{sim}/bob", seed=1))
+            assert seeded.json()["error"]["param"] == "seed"
             over = await client.post(CHATS, json=chat(f"agent:{sim}/bob"))
             assert over.status_code == 400
 
