@@ -24,6 +24,20 @@ from steerline.serving.simulations import SimulationHost
 from steerline.simulation.store.opening import open_store
 
 MODEL = "voice"
+PAIR = {
+    "about": "Two who discuss, and one who writes the answer",
+    "simulation": {
+        "scenario": "discussion",
+        "max_ticks": 3,
+        "params": {"rounds": 1},
+        "models": {MODEL: {"backend": {"kind": "served", "name": MODEL}}},
+        "agents": [
+            {"id": "plain", "brain": {"kind": "llm", "model": MODEL}},
+            {"id": "writer", "profile": {"role": "editor"}, "brain": {"kind": "llm", "model": MODEL}},
+        ],
+    },
+}
+"""A team."""
 
 
 def say(request: GenRequest) -> str:
@@ -61,7 +75,7 @@ class Bell:
 
 
 async def serve(folder: Path) -> None:
-    spec = ServingSpec.model_validate({"tracking": None, "models": {MODEL: {"kind": "noisy"}}})
+    spec = ServingSpec.model_validate({"tracking": None, "models": {MODEL: {"kind": "noisy"}}, "teams": {"pair": PAIR}})
     store, keys = open_store(str(folder / "simulations.db")), KeyBook(folder / "keys.json")
     key, _ = keys.create("console", SCOPES)
     async with SimulationHost(store, {MODEL: ScriptedBackend(say)}) as host:

@@ -265,6 +265,19 @@ def test_a_chat_streams_the_steered_model_beside_the_plain_one(enter: Enter) -> 
     expect(talk.get_by_text("tokens")).to_have_count(2)
 
 
+def test_a_team_answers_in_the_chat_and_can_be_watched_at_it(enter: Enter) -> None:
+    person = enter()
+    page = person.page
+    person.goes("chat?model=team%3Apair")
+    page.get_by_label("Your message").fill("What makes a good neighbour?")
+    person.presses("Send")
+    talk = page.get_by_role("log", name="Conversation")
+    expect(talk).to_contain_text("I speak as I always do.")
+    talk.get_by_role("link", name="watch").click()
+    person.stands("ended")
+    expect(page.get_by_role("button", name=re.compile("^writer, last"))).to_be_visible()
+
+
 def _until_ended(endpoint: Endpoint, sim: str) -> None:
     with endpoint.http.stream(
         "GET", f"/v1/simulations/{sim}/events", headers={"Accept": "text/event-stream"}

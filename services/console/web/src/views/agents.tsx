@@ -7,7 +7,7 @@ import { Badge } from "../parts/badge";
 import { IconButton, Loading, Problem, Slider, useLoaded, useTask } from "../parts/basics";
 import { number, type History, type Member } from "../state/history";
 import { link } from "../state/router";
-import type { Run } from "../state/run";
+import { isOver, type Run } from "../state/run";
 import { decides, MOST } from "../state/steering";
 import { useValue } from "../state/value";
 
@@ -47,7 +47,8 @@ interface InspectorProps {
 }
 
 export function Inspector({ run, member, at, close }: InspectorProps) {
-  const { history } = useValue(run.seen);
+  const { history, detail } = useValue(run.seen);
+  const over = detail !== null && isOver(detail.status);
   const all = history ? [...history.members.keys()] : [];
   const profile = profileOf(member);
   return (
@@ -77,8 +78,16 @@ export function Inspector({ run, member, at, close }: InspectorProps) {
           </>
         )}
       </dl>
-      <Steering key={`steering ${member.id}`} run={run} member={member} />
-      <Talk key={`talk ${member.id}`} run={run} agent={member.id} />
+      {over ? (
+        <p class="quiet">
+          The simulation is over. In a fork, {member.id} can be asked and steered.
+        </p>
+      ) : (
+        <>
+          <Steering key={`steering ${member.id}`} run={run} member={member} />
+          <Talk key={`talk ${member.id}`} run={run} agent={member.id} />
+        </>
+      )}
       <Memory run={run} agent={member.id} at={at} />
     </div>
   );
@@ -150,7 +159,7 @@ function Talk({ run, agent }: { run: Run; agent: string }) {
           Send as a message
         </button>
         <a class="quiet" href={link(["chat"], { model: `agent:${run.id}/${agent}` })}>
-          Chat apart
+          Ask in the chat
         </a>
       </div>
       <p class="quiet" role="status">

@@ -3,11 +3,11 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { words } from "../api/http";
-import { chat, models, type ChatMessage, type Usage } from "../api/chat";
+import { chat, isPlayed, models, type ChatMessage, type Usage } from "../api/chat";
 import type { Model } from "../api/types";
 import { Empty, Field, Loading, Problem, Slider, useLoaded } from "../parts/basics";
 import { Icon } from "../parts/icon";
-import { place } from "../state/router";
+import { link, place } from "../state/router";
 import { MOST } from "../state/steering";
 import { useValue } from "../state/value";
 
@@ -17,6 +17,8 @@ interface Answer {
   problem: string;
   busy: boolean;
   strength: number | null;
+  /** Where agents play for the answer. */
+  simulation: string;
 }
 
 interface Turn {
@@ -60,7 +62,7 @@ function Conversation({ models: all }: { models: Model[] }) {
   const [text, setText] = useState("");
   const stop = useRef<AbortController | null>(null);
   const end = useRef<HTMLDivElement>(null);
-  const plain = !/^(team|agent):/.test(model);
+  const plain = !isPlayed(model);
   const busy = turns.at(-1)?.answers.some((answer) => answer.busy) ?? false;
   useEffect(() => () => stop.current?.abort(), []);
   useEffect(() => end.current?.scrollIntoView({ block: "nearest" }), [turns]);
@@ -70,7 +72,7 @@ function Conversation({ models: all }: { models: Model[] }) {
     if (!question || busy) return;
     const before = turns;
     const strengths = !plain ? [null] : beside && strength > 0 ? [0, strength] : [strength];
-    const fresh = strengths.map((one): Answer => ({ text: "", usage: null, problem: "", busy: true, strength: one }));
+    const fresh = strengths.map((one): Answer => ({ text: "", usage: null, problem: "", busy: true, strength: one, simulation: "" }));
     stop.current = new AbortController();
     setTurns([...before, { question, answers: fresh }]);
     setText("");
@@ -89,7 +91,7 @@ function Conversation({ models: all }: { models: Model[] }) {
     try {
       const messages = history(system, before, side, question);
       for await (const piece of chat({ model, messages, temperature, max_tokens: most, strength: one }, signal)) {
-        change(side, (old) => ("text" in piece ? { text: old.text + piece.text } : { usage: piece.usage }));
+        change(side, (old) => ("text" in piece ? { text: old.text + piece.text } : piece));
       }
     } catch (error) {
       if (!signal.aborted) change(side, () => ({ problem: words(error) }));
@@ -125,6 +127,7 @@ function Conversation({ models: all }: { models: Model[] }) {
             </label>
           </>
         )}
+        {plain && (
         <details>
           <summary>How it answers</summary>
           <Field label="System prompt">{(ids) => <textarea {...ids} rows={3} value={system} onInput={(event) => setSystem(event.currentTarget.value)} />}</Field>
@@ -135,6 +138,7 @@ function Conversation({ models: all }: { models: Model[] }) {
             {(ids) => <input {...ids} type="number" min={1} step={1} value={most} onInput={(event) => setMost(Number(event.currentTarget.value))} />}
           </Field>
         </details>
+        )}
         <button type="button" class="small" disabled={!turns.length || busy} onClick={() => setTurns([])}>
           Start over
         </button>
@@ -188,6 +192,7 @@ function Said({ answer }: { answer: Answer }) {
     <article class={steered ? "said steered" : "said"} aria-busy={answer.busy}>
       <p class="by">
         {answer.strength === null ? "answer" : steered ? <span class="steered-by">steered {answer.strength}</span> : "plain model"}
+        {answer.simulation && <a href={link(["run", answer.simulation])}>watch</a>}
         {answer.usage && <span class="quiet"> {answer.usage.prompt_tokens} + {answer.usage.completion_tokens} tokens</span>}
       </p>
       <div class="text">
@@ -216,7 +221,7 @@ function groups(all: Model[], chosen: string): [string, string[]][] {
   if (!ids.includes(chosen)) ids.push(chosen);
   const of = (test: (id: string) => boolean) => ids.filter(test);
   const found: [string, string[]][] = [
-    ["Models", of((id) => !/^(team|agent):/.test(id))],
+    ["Models", of((id) => !isPlayed(id))],
     ["Teams", of((id) => id.startsWith("team:"))],
     ["Agents", of((id) => id.startsWith("agent:"))],
   ];

@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 
-import { models } from "../api/chat";
+import { isPlayed, models } from "../api/chat";
 import * as api from "../api/simulations";
 import type { Model, Scenario, ScenarioDetail } from "../api/types";
 import { Field, Loading, Problem, useLoaded, useTask } from "../parts/basics";
@@ -33,7 +33,7 @@ export function Create() {
       {!loaded.value && !problem && <Loading rows={10} label="Loading the scenarios" />}
       {loaded.value && <Choose scenarios={loaded.value} chosen={chosen} choose={setName} />}
       {scenario.value && loaded.value && (
-        <Form key={scenario.value.name} scenario={scenario.value} models={(served.value ?? []).filter((model) => !/^(team|agent):/.test(model.id))} />
+        <Form key={scenario.value.name} scenario={scenario.value} models={(served.value ?? []).filter((model) => !isPlayed(model.id))} />
       )}
     </div>
   );

@@ -4,11 +4,10 @@ import * as api from "../api/simulations";
 import { Problem, StatusBadge, useTask } from "../parts/basics";
 import { Icon } from "../parts/icon";
 import { link } from "../state/router";
-import type { Run } from "../state/run";
+import { isOver, type Run } from "../state/run";
 import { useShortcuts } from "../state/shortcuts";
 import { useValue } from "../state/value";
 
-const OVER = ["ended", "stopped"];
 const STILL = ["created", "paused", "failed"];
 const GO_ON: Record<string, string> = { created: "Begin", failed: "Try again" };
 
@@ -20,7 +19,7 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
       await api.order(run.id, what);
       await run.refresh();
     });
-  const over = !detail || OVER.includes(detail.status);
+  const over = !detail || isOver(detail.status);
   const still = STILL.includes(detail?.status ?? "");
   const idle = over || task.busy;
   useShortcuts({
