@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -22,6 +23,10 @@ from steerline.serving.usage import UsageBook
 # Browsers cannot give a WebSocket headers of their own, but subprotocols.
 SOCKET_PROTOCOL = "steerline.v1"
 SOCKET_KEY_PREFIX = "steerline.key."
+
+
+# Apart from the threads that may wait for a store of simulations.
+_BOOKKEEPER = ThreadPoolExecutor(1, thread_name_prefix="steerline-usage")
 
 
 class Day:
@@ -98,7 +103,7 @@ class Principal:
     async def spend(self, tokens: int) -> None:
         """Count tokens, prompt and completion together, against the key's day. Call it when they were used."""
         if self._day is not None and tokens:
-            await asyncio.to_thread(self._day.spend, tokens)
+            await asyncio.get_running_loop().run_in_executor(_BOOKKEEPER, self._day.spend, tokens)
 
     def hold(self, tokens: int) -> AbstractContextManager[None]:
         """Around what is being written for the caller, of which so many tokens may come: calls side by side share a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from typing import Annotated, Any
@@ -31,6 +32,8 @@ from services.parts import Parts
 from steerline.inference.request import GenRequest, GenResult
 
 Caller = Annotated[Principal, Depends(require("inference"))]
+# Large schemas take a while to check. Apart from the threads that may wait for a store of simulations.
+_CHECKER = ThreadPoolExecutor(1, thread_name_prefix="steerline-schemas")
 _CLIENT_GONE = 499  # nginx's status for it; nobody is there to read it
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 _ALSO_STREAMED: dict[int | str, dict[str, Any]] = {
@@ -55,8 +58,9 @@ def router(parts: Parts) -> APIRouter:
     async def chat_completions(body: ChatCompletionRequest, request: Request, caller: Caller) -> Response:
         if body.model.startswith((TEAM, AGENT)):
             return await asked.played(request, caller, body)
-        # Large schemas take a while to check.
-        understood = await asyncio.to_thread(Chat.of, body, parts.spec.limits.most_tokens, caller.key_id)
+        read = partial(Chat.of, body, parts.spec.limits.most_tokens, caller.key_id)
+        has_schemas = body.tools is not None or body.response_format is not None
+        understood = await asyncio.get_running_loop().run_in_executor(_CHECKER, read) if has_schemas else read()
         head = await asked.head("chatcmpl", body.model)
         if not body.stream:
             return await asked.whole(request, caller, understood.requests, partial(chat.answer, head, understood))

@@ -10,10 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from steerline.errors import SimulationError
+from steerline.errors import SimulationError, StoreAwayError
 from steerline.simulation.store.sql import TABLES, Rows, SqlStore
 
 _BUSY_S = 30.0
+# Another process holds the file, or the disk does not take it: all of them pass, or are mended outside.
+_AWAY = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
 
 
 class SqliteStore(SqlStore):
@@ -26,10 +37,12 @@ class SqliteStore(SqlStore):
 
     Raises:
         SimulationError: the file cannot be opened, or is no database.
+        StoreAwayError: later, by any call: the file cannot be read or written now.
     """
 
     def __init__(self, path: Path, *, sync: bool = True, clock: Callable[[], float] = time.time) -> None:
         super().__init__(clock)
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._mutex = threading.RLock()
         try:
@@ -43,8 +56,21 @@ class SqliteStore(SqlStore):
             raise SimulationError("the simulation store cannot be opened", where=str(path), got=str(error)) from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _answering(self) -> Iterator[None]:
         with self._mutex:
+            try:
+                yield
+            except sqlite3.OperationalError as error:
+                # The lower byte is the kind, the rest says more.
+                if error.sqlite_errorcode & 0xFF not in _AWAY:
+                    raise
+                raise StoreAwayError(
+                    "the simulation store does not answer", where=str(self._path), got=str(error)
+                ) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._answering():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -54,11 +80,11 @@ class SqliteStore(SqlStore):
             self._connection.execute("COMMIT")
 
     def _query(self, statement: str, values: Sequence[Any] = ()) -> Rows:
-        with self._mutex:
+        with self._answering():
             return self._connection.execute(statement, values).fetchall()
 
     def _many(self, statement: str, values: Sequence[Sequence[Any]]) -> None:
-        with self._mutex:
+        with self._answering():
             self._connection.executemany(statement, values)
 
     def close(self) -> None:

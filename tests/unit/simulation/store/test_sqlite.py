@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from steerline.errors import SimulationError
+from steerline.errors import SimulationError, StoreAwayError
+from steerline.simulation.store import sqlite
 from steerline.simulation.store.base import Store
 from steerline.simulation.store.sqlite import SqliteStore
 from tests.unit.simulation.store.conformance import *  # noqa: F403
@@ -45,3 +46,20 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path.write_text("these are notes and no database, " * 100)
     with pytest.raises(SimulationError, match="cannot be opened"):
         SqliteStore(path)
+
+
+def test_a_file_that_another_process_holds_is_away_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY_S", 0.01)
+    store = SqliteStore(tmp_path / "s.db")
+    other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreAwayError, match="does not answer"):
+        store.create("s", {}, "f")
+    other.execute("ROLLBACK")
+    assert store.create("s", {}, "f").sim == "s"
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        store._query("SELECT * FROM missing")
+    other.close()
+    store.close()
