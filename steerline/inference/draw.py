@@ -32,6 +32,8 @@ def draw(logits: Tensor, sampling: SamplingSpec, u: float) -> int:
 
 def _least(probabilities: Tensor, top_p: float) -> Tensor:
     """The smallest probability in the nucleus: the fewest tokens that hold `top_p` together."""
-    ranked = probabilities.sort(descending=True).values
+    # All below this hold less than what lies outside the nucleus, so none of them is in it; few are left to sort.
+    least = (1 - top_p) / (2 * len(probabilities))
+    ranked = probabilities[probabilities >= least].sort(descending=True).values
     before = ranked.cumsum(dim=-1) - ranked
     return ranked[before < top_p][-1]
