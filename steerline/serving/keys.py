@@ -161,16 +161,16 @@ class KeyBook:
             except FileNotFoundError:
                 self._seen, self._keys = None, {}
                 return self._keys
+            if status.st_mode & 0o077:
+                raise AccessError(
+                    "other people may read the file of keys",
+                    where=str(self.file),
+                    got=f"mode {status.st_mode & 0o777:o}",
+                    expected="mode 600",
+                    fix=f"chmod 600 {self.file}",
+                )
             seen = (status.st_ino, status.st_mtime_ns, status.st_size)
             if seen != self._seen:
-                if status.st_mode & 0o077:
-                    raise AccessError(
-                        "other people may read the file of keys",
-                        where=str(self.file),
-                        got=f"mode {status.st_mode & 0o777:o}",
-                        expected="mode 600",
-                        fix=f"chmod 600 {self.file}",
-                    )
                 self._keys = _read(self.file)
                 self._seen = seen
             return self._keys
