@@ -177,6 +177,17 @@ def test_a_wrong_key_is_asked_for_again_with_the_reason(enter: Enter) -> None:
     person.complaints.clear()
 
 
+def test_a_simulation_that_is_not_there_is_said_to_be_missing(enter: Enter) -> None:
+    person = enter()
+    person.goes("run/nothing")
+    expect(person.page.get_by_role("alert")).to_have_text("There is no simulation nothing.")
+    _is_accessible(person.page, "run/nothing")
+    person.page.get_by_role("link", name="All simulations", exact=True).click()
+    expect(person.page.get_by_role("heading", name="Simulations")).to_be_visible()
+    assert all("404" in said for said in person.complaints)
+    person.complaints.clear()
+
+
 def test_moving_an_agents_steering_changes_what_it_says_from_the_next_tick_on(enter: Enter, endpoint: Endpoint) -> None:
     person = enter()
     page = person.page
@@ -380,7 +391,6 @@ def views(endpoint: Endpoint) -> dict[str, str]:
         f"compare?a={ended}&b={other}": ".numbers",
         "compare": ".pair",
         "chat": ".conversation",
-        "run/nothing": ".problem",
         "nowhere": "h1",
     }
 

@@ -63,7 +63,7 @@ export function Inspector({ run, member, at, close }: InspectorProps) {
         <dd>{decides(member.spec?.brain)}</dd>
         <dt>Turns</dt>
         <dd>
-          {member.turns} <span class="quiet">({member.said} messages sent)</span>
+          {member.turns} <span class="quiet">({member.said} {member.said === 1 ? "message" : "messages"} sent)</span>
         </dd>
         {member.earned !== null && (
           <>
