@@ -23,7 +23,7 @@ class EngineLimits:
     """Tokens that running rows and kept beginnings hold in memory together. For a longer row the memory grows."""
     waiting: int = 1024
     """Rows that wait, above which more are turned away."""
-    chunk: int = 128
+    chunk: int = 256
     """Most tokens of prompts in a pass that other rows wait for."""
 
 

@@ -119,12 +119,12 @@ def test_prompts_come_in_chunks_while_other_rows_go_on() -> None:
         first = asyncio.create_task(local.generate([complete("a", 40)]))
         while not sizes:
             await asyncio.sleep(0)
-        await local.generate([complete("b" * 300, 1)])
+        await local.generate([complete("b" * 450, 1)])
         await first
 
     with at_each_pass(model, lambda _, positions: sizes.append(len(positions))):
         asyncio.run(main())
-    assert [size for size in sizes if size > 2] == [129, 129, 45]
+    assert [size for size in sizes if size > 2] == [257, 195]
 
 
 def test_who_shares_a_long_beginning_waits_for_the_first_to_compute_it() -> None:
