@@ -83,7 +83,12 @@ class Prefixes:
 
     def num_evictable(self) -> int:
         """How many pages `evict` could give up, one after another."""
-        return sum(self._pages.uses(node.page) == 1 for node in self._by_age)
+        needed: set[_Node] = set()  # by pages after them that rows hold
+        for node in self._by_age:
+            if node.parent is not None and (node in needed or self._pages.uses(node.page) > 1):
+                needed.add(node)
+                needed.add(node.parent)
+        return sum(node not in needed for node in self._by_age)
 
     def _extended(self, parent: _Node, chunk: tuple[int, ...], page: int) -> _Node | None:
         """The node of the same page, which has got more tokens since; or of a shorter copy, which is given up."""

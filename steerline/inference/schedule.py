@@ -65,10 +65,13 @@ class Schedule:
         self.rows.append(row)
         row.computed = len(found.pages) * PAGE
         if found.part is not None:
-            if self._has_room(row, found.num_tokens):
+            has_room = self._has_room(row, found.num_tokens)
+            if has_room:
                 self._pages.copy(found.part, row.pages[-1], found.num_tokens - row.computed)
                 row.computed = found.num_tokens
             self._pages.release(found.part)
+            if not has_room:
+                return False
         if not row.new:
             row.cached_tokens = row.computed
         return True

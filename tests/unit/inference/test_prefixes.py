@@ -130,9 +130,27 @@ def test_no_page_is_lost_or_given_twice_by_any_order_of_rows() -> None:
         assert len(set(pages)) == len(pages)
         kept.prefixes.keep(prompt, pages, PLAIN)
         rows.append(pages)
+    could = kept.prefixes.num_evictable()
+    assert sum(kept.prefixes.evict() for _ in range(could + 1)) == could
     for pages in rows:
         for page in pages:
             kept.pages.release(page)
     while kept.prefixes.evict():
         pass
     assert kept.pages.num_free == len(kept.pages) == 40
+
+
+def test_a_page_is_needed_while_a_row_holds_one_after_it() -> None:
+    kept = Kept()
+    first = [kept.pages.take(), kept.pages.take()]
+    kept.prefixes.keep(RULES[:PAGE], first[:1], PLAIN)
+    # A second row has a first page of its own, and the only second one.
+    second = [kept.pages.take(), kept.pages.take()]
+    kept.prefixes.keep(RULES, second, PLAIN)
+    for page in first:
+        kept.pages.release(page)
+    assert kept.prefixes.num_evictable() == 0
+    assert not kept.prefixes.evict()
+    for page in second:
+        kept.pages.release(page)
+    assert kept.prefixes.num_evictable() == 2
