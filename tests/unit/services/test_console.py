@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import httpx
 import pytest
@@ -64,6 +67,15 @@ def test_the_page_names_no_other_host_and_holds_no_script_or_style_of_its_own() 
 
 def test_the_built_files_are_those_of_the_sources() -> None:
     assert (STATIC / STAMP).read_text().strip() == digest(), "the console's sources have changed: run `make console`"
+
+
+def test_building_anew_gives_the_same_bytes(tmp_path: Path) -> None:
+    vite, node = WEB / "node_modules" / "vite" / "bin" / "vite.js", shutil.which("node")
+    if node is None or not vite.exists():
+        pytest.skip("the console's packages are not installed; `make console` installs them")
+    subprocess.run([node, vite, "build", "--outDir", tmp_path / "built"], cwd=WEB, check=True, capture_output=True)
+    built = {file.name: file.read_bytes() for file in (tmp_path / "built").iterdir()}
+    assert built == {file.name: file.read_bytes() for file in STATIC.iterdir()}
 
 
 def test_the_built_files_are_small() -> None:
