@@ -178,7 +178,7 @@ class Bearer(SecurityBase):
         self.model = HTTPBearer(description="A key that `steerline keys create` has made.")
         self.scheme_name = "key"
 
-    def __call__(self, connection: HTTPConnection) -> HTTPConnection:
+    async def __call__(self, connection: HTTPConnection) -> HTTPConnection:
         """The connection, for whoever admits it."""
         return connection
 
