@@ -155,6 +155,27 @@ def test_a_cancelled_stream_frees_its_place_after_the_token_that_it_is_at() -> N
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_nothing_is_told_to_an_event_loop_that_is_gone() -> None:
+    model = tiny_model("llama", dtype=torch.float64)
+    local = backend(model=model)
+    reached, go = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> None:
+        reached.set()
+        assert go.wait(30)
+
+    async def main() -> None:
+        task = asyncio.create_task(local.generate([complete("a", 1)]))
+        while not reached.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+
+    with at_each_pass(model, wait):
+        asyncio.run(main())
+        go.set()
+        assert generate(local, [complete("b", 1)])[0].failure is None
+
+
 def test_above_its_limit_of_waiting_requests_it_is_busy() -> None:
     model = tiny_model("llama", dtype=torch.float64)
     local = backend(model=model, max_batch=1, max_waiting=2)
