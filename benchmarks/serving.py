@@ -251,7 +251,7 @@ def prefix_rows(prefills: Sequence[tuple[tuple[float, int], tuple[float, int]]])
 
 
 def llama_row() -> Row:
-    said = "not measured: llama-cpp-python has no binary package here, and building it did not end in half an hour"
+    said = "not measured: llama-cpp-python has no binary package here, and building it was given up after 25 minutes on a busy machine"
     return Row(f"tokens/s, {BATCH} clients", "llama.cpp's server, f16", "report", said, None)
 
 
@@ -259,7 +259,7 @@ def report(rows: list[Row], args: argparse.Namespace, load_before: float) -> Rep
     notes = [
         "Static batches take up to 16 of whatever waits, padded on the left, and end with their longest answer.",
         "Transformers' continuous batching packs all rows into one sequence, in which a hook cannot tell whose "
-        "strength is whose; with its speed that decided for an engine of our own.",
+        "strength is whose; that decided for an engine of our own.",
         f"{args.threads} threads, {args.repetitions} repetitions; the machine bore a load of {load_before:.1f} at the "
         f"start and {psutil.getloadavg()[0]:.1f} at the end, of which this process made about {args.threads}.",
     ]
