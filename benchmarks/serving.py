@@ -251,7 +251,7 @@ def prefix_rows(prefills: Sequence[tuple[tuple[float, int], tuple[float, int]]])
 
 
 def llama_row() -> Row:
-    said = "not measured: llama-cpp-python has no binary package here, and building it was given up after 25 minutes on a busy machine"
+    said = "not measured: no binary package here, and building it was given up after 25 minutes on a busy machine"
     return Row(f"tokens/s, {BATCH} clients", "llama.cpp's server, f16", "report", said, None)
 
 
