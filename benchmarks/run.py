@@ -12,6 +12,7 @@ BENCHMARKS = {
     "safr_step": "a training step of the SAFR paper's classifier, with and without its terms",
     "loop": "the whole loop under Ray Train and ZeRO against a bare PyTorch loop, Hugging Face Trainer and TRL",
     "strengths": "many inference-time strengths in one batch against a pass, and a run, for each",
+    "sweep_overhead": "what a sweep costs beside its trials, against plain Ray Tune",
     "packing": "effective tokens per second with packing against padding",
     "simulation_turns": "agent turns per second through the client against the patterns of the field",
     "simulation_serve": "agent turns per second behind Ray Serve, one handle call per batch against one per agent",

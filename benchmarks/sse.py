@@ -136,6 +136,7 @@ async def held_by_slow_readers(port: int, server: psutil.Process) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="for `make bench`; there is no model to move")
+    parser.add_argument("--repetitions", type=int, default=1, help="for `make bench`; the readers are the repetitions")
     parser.add_argument("--readers", type=int, default=200)
     parser.add_argument("--simulations", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=10.0)

@@ -110,6 +110,7 @@ def row(samples: Mapping[str, list[float]], num_trials: int, other: str, against
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="for `make bench`; the trials compute nothing")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--trials", type=int, default=200)
     args = parser.parse_args()
