@@ -22,6 +22,7 @@ from steerline.orchestration.stack import Stack
 from steerline.serving.keys import SCOPES, KeyBook
 from steerline.simulation.runner import run
 from steerline.tracking.queries import find_run
+from tests.integration.cluster import serving
 from tests.unit import documentation as docs
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -74,12 +75,9 @@ def endpoint(stack: Stack) -> Iterator[Endpoint]:
     """Deployed once for this module, with a key that may do everything."""
     (port,) = free_ports(1)
     key, _ = KeyBook(stack.folder / "keys.json").create("test", SCOPES)
-    ray.init(address=stack.environment()["RAY_ADDRESS"], namespace="serve", log_to_driver=False)
-    serve.start(http_options={"host": "127.0.0.1", "port": port}, proxy_location="HeadOnly")
-    serve.run(build(ServingSpec.model_validate(SPEC)), name="steerline", route_prefix="/")
-    yield Endpoint(f"http://127.0.0.1:{port}", key)
-    serve.shutdown()
-    ray.shutdown()
+    with serving(stack, port):
+        serve.run(build(ServingSpec.model_validate(SPEC)), name="steerline", route_prefix="/")
+        yield Endpoint(f"http://127.0.0.1:{port}", key)
 
 
 def test_health_is_open_and_everything_else_wants_a_key(endpoint: Endpoint) -> None:
@@ -129,7 +127,8 @@ def test_a_client_that_goes_away_stops_its_generation(endpoint: Endpoint) -> Non
         "temperature": 0,
     }
     with httpx.stream("POST", f"{endpoint.url}/v1/chat/completions", headers=endpoint.headers, json=body) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # kept: without its reader the answer would be closed at once
+        next(lines)
         assert ray.get(models.get_num_ongoing_requests.remote()) == 1
     eventually(lambda: ray.get(models.get_num_ongoing_requests.remote()) == 0 or None, within_s=5)
 

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-import ray
 from ray import serve
 from ray.util.state import list_actors
 
@@ -33,6 +32,7 @@ from steerline.simulation.runner import run
 from steerline.simulation.store.sqlite import SqliteStore
 from steerline.tracking.connection import connect
 from steerline.tracking.queries import find_run
+from tests.integration.cluster import serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -114,13 +114,9 @@ def endpoint(stack: Stack, tmp_path: Path) -> Iterator[str]:
         "tracking": None,
         "console": False,
     }
-    ray.init(address=stack.environment()["RAY_ADDRESS"], namespace="serve", log_to_driver=False)
-    serve.start(http_options={"host": "127.0.0.1", "port": port}, proxy_location="HeadOnly")
-    application = build(ServingSpec.model_validate(spec))
-    serve.run(application, name="steerline", route_prefix="/")
-    yield f"http://127.0.0.1:{port}"
-    serve.shutdown()
-    ray.shutdown()
+    with serving(stack, port):
+        serve.run(build(ServingSpec.model_validate(spec)), name="steerline", route_prefix="/")
+        yield f"http://127.0.0.1:{port}"
 
 
 def replicas_that_play() -> list[int]:

@@ -112,10 +112,13 @@ def test_the_printed_command_does_the_same(
 
 
 def test_a_missing_token_is_explained(
-    stack: Stack, repository: Path, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
     monkeypatch.setenv("STEERLINE_HOME", str(tmp_path / "nowhere"))
-    with pytest.raises(SubmitError, match="refused the token") as caught:
-        Cluster(locate(stack.address))
-    assert "RAY_AUTH_TOKEN_PATH" in str(caught.value)
+    # In a process of its own: one that has been connected to the cluster keeps its token.
+    asked = "from steerline.orchestration import cluster, target; cluster.Cluster(target.locate())"
+    told = subprocess.run([sys.executable, "-c", asked], check=False, capture_output=True, text=True)
+    assert "SubmitError" in told.stderr
+    assert "refused the token" in told.stderr
+    assert "RAY_AUTH_TOKEN_PATH" in told.stderr
