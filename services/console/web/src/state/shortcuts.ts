@@ -1,11 +1,12 @@
 /** Keys that do something wherever the focus is, but in fields. They can be switched off. */
 
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 
 import { shortcutsOn } from "./session";
 
 export function useShortcuts(keys: Record<string, () => void>): void {
-  useEffect(() => {
+  // With the page and not a frame after it: a key that is pressed as soon as something is seen must not be lost.
+  useLayoutEffect(() => {
     const press = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
       const typing = target.closest("input:not([type=range]):not([type=checkbox]):not([type=radio]), textarea, select");
