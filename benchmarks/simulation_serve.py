@@ -26,8 +26,9 @@ import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from benchmarks.fake_server import ITEM_S, MOST, START_S, answer
 from benchmarks.results import Report, Row, save
-from benchmarks.simulation_turns import ITEM_S, MOST, START_S, OneByOne, answer, game
+from benchmarks.simulation_turns import OneByOne, game
 from benchmarks.timing import Ratio, interleave, ratio
 from services.serve_backend import ServedBackend, ServeInference
 from steerline.config.simulation import SimulationSpec

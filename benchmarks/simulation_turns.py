@@ -7,27 +7,28 @@ The server is a thread that takes whatever is queued, one batch at a time, 20 ms
 All contestants play the same games of public goods in the same engine with the same prompts, checked by the hash of
 every history; what differs is how answers are fetched. Ours keeps its journal of calls meanwhile, the others keep none.
 
-Other frameworks play the same rules in an interpreter of their own, which `--elsewhere` names (`turns_elsewhere.py`):
+Other frameworks play the same rules in an interpreter of their own (`turns_elsewhere.py`), made by one command and
+named by `--elsewhere elsewhere/bin/python`:
 
-    python -m venv elsewhere && elsewhere/bin/pip install autogen-core agentscope mesa-llm gdm-concordia
+    python -m venv elsewhere && elsewhere/bin/pip install --only-binary :all: autogen-core==0.7.5 agentscope==2.0.11 \
+        mesa-llm==0.2.0 mesa==3.3.1 gdm-concordia==2.1.0
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
-import queue
 import statistics
 import subprocess
-import threading
 import time
-import zlib
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fake_server import ITEM_S, MOST, RULES, START_S, Server, answer
 from benchmarks.results import Report, Row, save
 from benchmarks.timing import Ratio, interleave, ratio
 from steerline.config.inference import NoisyBackendSpec, SamplingSpec
@@ -43,7 +44,7 @@ from steerline.simulation.runner import play
 from steerline.simulation.scenario import Scenario
 from steerline.simulation.turn import Decider, Decision, Turn
 
-START_S, ITEM_S, MOST = 0.020, 0.0005, 64
+ROOT = Path(__file__).resolve().parents[1]
 SEMAPHORE = 128
 # At temperature 0 the client would send what several games ask alike only once, and win by that.
 WARM = SamplingSpec(temperature=1.0)
@@ -54,9 +55,6 @@ FRAMEWORKS = {
     "concordia": ("Concordia", "2.1.0"),
 }
 """What `turns_elsewhere` knows: title, and the version that it was written for."""
-RULES = "You have 20 coins. What you put into the pot is multiplied and shared among all. " * 12
-
-Waiting = tuple[str, asyncio.Future[str]]
 
 
 def game(seed: int, agents: int, ticks: int) -> SimulationSpec:
@@ -70,53 +68,6 @@ def game(seed: int, agents: int, ticks: int) -> SimulationSpec:
         seed=seed,
         models={"fake": ModelRef(backend=NoisyBackendSpec(kind="noisy"))},  # its place is taken by the server
     )
-
-
-def answer(prompt: str) -> str:
-    """What the model says: an amount that the prompt decides."""
-    return f"ANSWER: {zlib.crc32(prompt.encode()) % 21}"
-
-
-class Server:
-    """The fake model, as its clients see it."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._queue: queue.Queue[Waiting | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._serve)
-        self.sizes: list[int] = []
-
-    def __enter__(self) -> Server:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._queue.put(None)
-        self._thread.join()
-
-    def ask(self, prompt: str) -> asyncio.Future[str]:
-        """The answer, once it is there."""
-        future: asyncio.Future[str] = self._loop.create_future()
-        self._queue.put((prompt, future))
-        return future
-
-    def _serve(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch = [first]
-            while len(batch) < MOST and not self._queue.empty():
-                item = self._queue.get()
-                if item is None:
-                    self._queue.put(None)
-                    break
-                batch.append(item)
-            time.sleep(START_S + ITEM_S * len(batch))
-            self.sizes.append(len(batch))
-            self._loop.call_soon_threadsafe(_deliver, batch)
-
-
-def _deliver(batch: Sequence[Waiting]) -> None:
-    for prompt, future in batch:
-        future.set_result(answer(prompt))
 
 
 class OneByOne:
@@ -228,9 +179,9 @@ async def client_alone(simulations: int, agents: int, ticks: int) -> None:
 
 def elsewhere(python: Path, framework: str, simulations: int, agents: int, ticks: int) -> float | None:
     """Agent turns a second of another framework; none where it is not installed."""
-    script = Path(__file__).with_name("turns_elsewhere.py")
+    command = [str(python.absolute()), "-m", "benchmarks.turns_elsewhere", framework]
     size = [f"--simulations={simulations}", f"--agents={agents}", f"--ticks={ticks}"]
-    done = subprocess.run([str(python), str(script), framework, *size], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *size], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{framework} failed:\n{done.stderr[-2000:]}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -254,6 +205,8 @@ def main() -> None:
     played: dict[int, list[str]] = {}
 
     def turns_a_second(games: Sequence[SimulationSpec], playing: Coroutine[Any, Any, list[Result]]) -> float:
+        gc.collect()
+        gc.freeze()  # or this contestant would search, again and again, what those before it left
         start = time.perf_counter()
         results = asyncio.run(playing)
         seconds = time.perf_counter() - start

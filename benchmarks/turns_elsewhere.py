@@ -1,6 +1,6 @@
 """The game of `simulation_turns` in other frameworks, for an interpreter that has one of them and nothing of ours.
 
-    python benchmarks/turns_elsewhere.py autogen --simulations 16 --agents 64 --ticks 5
+    python -m benchmarks.turns_elsewhere autogen --simulations 16 --agents 64 --ticks 5
 
 Prints agent turns a second as JSON. Every framework plays public goods as its guides have it: an agent of its own for
 each player, all players of a round asked at once, all games side by side, the same fake server, and no more than that:
@@ -12,20 +12,17 @@ import asyncio
 import json
 import logging
 import os
-import queue
 import re
 import sys
-import threading
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
-START_S, ITEM_S, MOST = 0.020, 0.0005, 64
-RULES = "You have 20 coins. What you put into the pot is multiplied and shared among all. " * 12
+from benchmarks.fake_server import RULES, Server, answer
+
 _QUESTION = re.compile(r"Game \d+, round \d+, player \d+, mean [\d.]+\.")
 
 AskAll = Callable[[Sequence[str]], Awaitable[Sequence[str]]]
@@ -36,48 +33,9 @@ def question(game: int, tick: int, player: int, mean: float) -> str:
     return f"Game {game}, round {tick}, player {player}, mean {mean:.3f}. {RULES}"
 
 
-def answer(prompt: str) -> str:
-    """What the model says: an amount that the question decides, whatever a framework puts around it."""
-    return f"ANSWER: {zlib.crc32(_QUESTION.findall(prompt)[-1].encode()) % 21}"
-
-
-class Server:
-    """The fake model: whatever is queued, one batch at a time."""
-
-    def __init__(self) -> None:
-        self._queue: queue.Queue[tuple[str, Future[str]] | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._serve)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._queue.put(None)
-        self._thread.join()
-
-    def send(self, prompt: str) -> Future[str]:
-        """The answer to come, for a thread."""
-        future: Future[str] = Future()
-        self._queue.put((prompt, future))
-        return future
-
-    async def ask(self, prompt: str) -> str:
-        """The answer, for a coroutine."""
-        return await asyncio.wrap_future(self.send(prompt))
-
-    def _serve(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch = [first]
-            while len(batch) < MOST and not self._queue.empty():
-                item = self._queue.get()
-                if item is None:
-                    self._queue.put(None)
-                    break
-                batch.append(item)
-            time.sleep(START_S + ITEM_S * len(batch))
-            for prompt, future in batch:
-                future.set_result(answer(prompt))
+def says(prompt: str) -> str:
+    """What the model says to the question, whatever a framework puts around it."""
+    return answer(_QUESTION.findall(prompt)[-1])
 
 
 async def played(game: int, agents: int, ticks: int, ask_all: AskAll) -> list[list[int]]:
@@ -247,9 +205,9 @@ async def rate(framework: str, simulations: int, agents: int, ticks: int) -> flo
     """
 
     async def at_once(prompts: Sequence[str]) -> list[str]:
-        return [answer(prompt) for prompt in prompts]
+        return [says(prompt) for prompt in prompts]
 
-    with Server() as server:
+    with Server(says) as server:
         make = await FRAMEWORKS[framework](server)
         games = [await make(agents) for _ in range(simulations)]
         start = time.perf_counter()
