@@ -17,15 +17,18 @@ from ray.serve import Application, Deployment
 from ray.serve.handle import DeploymentHandle
 
 from services.app import web_app
+from services.gauges import Holding, Hosting
 from services.inference.port import ModelCard
 from services.metering import Metered
 from services.parts import Parts
 from services.serve_backend import ServedBackend, ServeInference, limits_of
+from services.tracing import Traced
 from steerline.config.inference import LocalBackendSpec
 from steerline.config.serving import ServingSpec
 from steerline.home import home
 from steerline.inference.request import Delta, GenRequest, GenResult
 from steerline.serving.keys import open_keys
+from steerline.serving.versions import versions_of
 from steerline.simulation.store.opening import open_store
 
 log = logging.getLogger("steerline.serving")
@@ -54,7 +57,7 @@ class SimulationHosts:
 
 
 class Models:
-    """Holds the served models. Each replica has all of them.
+    """Holds the served models. Each replica has those of the spec; one of the registry is on few.
 
     Args:
         spec: the endpoint's.
@@ -65,13 +68,20 @@ class Models:
 
         _take_cores(spec)
         self._models = ServedModels(spec)
+        # What Serve remembers of the replica: which registered models it was sent requests for, the last of them. What
+        # is in memory is up to `ServedModels`, which lets none go that is being asked, as `multiplexed` would.
+        most = 1 if spec.registry is None else spec.registry.most_loaded
+        self._taken_on = serve.multiplexed(max_num_models_per_replica=most)(_itself)
+        self._gauges = Holding()
 
     async def generate(self, requests: list[GenRequest]) -> list[GenResult]:
         """One result for each request, in order."""
+        await self._take_on()
         return await self._models.generate(requests)
 
     async def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
         """The pieces of one answer. A caller that goes away stops it."""
+        await self._take_on()
         pieces = self._models.stream(request)
         try:
             async for piece in pieces:
@@ -83,9 +93,19 @@ class Models:
         """The models that may be asked."""
         return await self._models.models()
 
+    async def check_health(self) -> None:
+        """Serve asks now and then."""
+        self._gauges.show(self._models.registered)
+
     async def __del__(self) -> None:
         """Serve calls this at the end."""
         await self._models.close()
+
+    async def _take_on(self) -> None:
+        """Has Serve send further requests for the model of this one here."""
+        version = serve.get_multiplexed_model_id()
+        if version:
+            await self._taken_on(version)
 
 
 class Simulations:
@@ -101,7 +121,7 @@ class Simulations:
         from steerline.serving.recording import MlflowRecording
         from steerline.serving.simulations import HostLimits, SimulationHost
 
-        inference = ServeInference(models)
+        inference = ServeInference(models, versions_of(spec))
         tracking = spec.tracking
         registered = () if spec.registry is None else spec.registry.allow
 
@@ -118,6 +138,7 @@ class Simulations:
             recording=None if tracking is None else MlflowRecording(tracking, home() / "spool", spec.models),
             grace_s=_GRACE_S,
         )
+        self._gauges = Hosting()
         await self._host.__aenter__()
 
     async def wake(self, sim: str) -> None:
@@ -127,6 +148,7 @@ class Simulations:
 
     async def check_health(self) -> None:
         """Serve asks now and then, and replaces a replica that raises."""
+        self._gauges.show(len(self._host.playing))
         self._host.check()
 
     async def __del__(self) -> None:
@@ -147,7 +169,7 @@ class Gateway:
     def __init__(self, spec: ServingSpec, models: DeploymentHandle[Any], simulations: DeploymentHandle[Any]) -> None:
         self._parts = Parts(
             spec=spec,
-            inference=Metered(ServeInference(models)),
+            inference=Metered(Traced(ServeInference(models, versions_of(spec)))),
             store=open_store(spec.store),
             hosts=SimulationHosts(simulations),
             keys=open_keys(spec.access.keys_file),
@@ -167,6 +189,10 @@ def build(args: ServingSpec) -> Application:
     models = _deployed(Models, max(room, 4 * max(batches, default=1))).bind(args)
     simulations = _deployed(Simulations, _ONGOING).bind(args, models)
     return _deployed(serve.ingress()(Gateway), room).bind(args, models, simulations)
+
+
+async def _itself(version: str) -> str:
+    return version
 
 
 def _deployed(replica: type[Any], ongoing: int) -> Deployment:

@@ -74,6 +74,7 @@ class Metered:
             # Counters take only what is above 0.
             for kind, tokens in (
                 ("prompt", result.usage.prompt_tokens),
+                ("cached", result.usage.cached_tokens),
                 ("completion", result.usage.completion_tokens),
             ):
                 if tokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -14,6 +15,7 @@ from services.http.errors import ApiError
 from services.inference.port import Inference, ModelCard
 from steerline.config.inference import BackendSpec, LocalBackendSpec
 from steerline.inference.request import BackendLimits, Delta, Failure, GenRequest, GenResult
+from steerline.serving.versions import SCHEME, Versions
 
 # A replica that died, one that is not there yet, or a queue that is full: all of them pass.
 _PASSING = (RayActorError, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError)
@@ -24,13 +26,17 @@ _CALLS_AT_ONCE = 8
 class ServeInference:
     """The port to the models, over the handle of their deployment.
 
+    A registered model is asked for by its version, so that Serve sends whatever means the same weights to a replica
+    that has them already; what is no version is turned away here.
+
     Args:
         handle: of a deployment with `generate`, `stream` and `cards`.
+        versions: what references to the registry stand for; none where no registered model is served.
     """
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], versions: Versions | None = None) -> None:
         self._handle = handle
-        self._streaming = handle.options(stream=True)
+        self._versions = versions
 
     async def models(self) -> list[ModelCard]:
         """Those that may be asked.
@@ -46,8 +52,12 @@ class ServeInference:
         return cards
 
     async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
-        """One result for each request, in order."""
-        answer = self._handle.generate.remote(list(requests))
+        """One result for each request, in order; all of them ask one model."""
+        (model,) = {request.model for request in requests}
+        found = await self._found(model)
+        if isinstance(found, Failure):
+            return [GenResult.failed(found) for _ in requests]
+        answer = found.handle.generate.remote([found.of(request) for request in requests])
         try:
             results: list[GenResult] = await answer
         except _PASSING as error:
@@ -59,7 +69,11 @@ class ServeInference:
 
     async def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
         """The pieces of one answer; closing the generator stops it on its replica."""
-        pieces = self._streaming.stream.remote(request)
+        found = await self._found(request.model)
+        if isinstance(found, Failure):
+            yield Delta("", result=GenResult.failed(found))
+            return
+        pieces = found.handle.options(stream=True).stream.remote(found.of(request))
         try:
             async for piece in pieces:
                 yield piece
@@ -68,6 +82,25 @@ class ServeInference:
         except (GeneratorExit, asyncio.CancelledError):
             pieces.cancel()
             raise
+
+    async def _found(self, model: str) -> _Found | Failure:
+        if self._versions is None or not model.startswith(SCHEME):
+            return _Found(self._handle, model)
+        version = await self._versions.find(model)
+        if isinstance(version, Failure):
+            return version
+        return _Found(self._handle.options(multiplexed_model_id=version.uri), version.uri)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The way to a model, and what it is called there."""
+
+    handle: DeploymentHandle[Any]
+    name: str
+
+    def of(self, request: GenRequest) -> GenRequest:
+        return request if request.model == self.name else replace(request, model=self.name)
 
 
 class ServedBackend:

@@ -19,8 +19,8 @@ class Inference(Protocol):
         ...
 
     async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
-        """One result for each request, in order. A failure is a result: also of a model that is not served
-        (`unknown_model`), and of one that is still being loaded (`busy`)."""
+        """One result for each request, in order; all of them ask one model. A failure is a result: also of a model that
+        is not served (`unknown_model`), and of one that is still being loaded (`busy`)."""
         ...
 
     def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:

@@ -34,6 +34,9 @@ class RegistrySpec(Spec):
     """Registered names that requests may ask for; none allows none."""
     most_loaded: int = Field(default=2, ge=1)
     """Registered models in memory at once on a replica; the one unused for longest makes room."""
+    most_gib: float | None = Field(default=None, gt=0)
+    """GiB that their weights take up together on a replica, above which those unused for longest make room; none bounds
+    their number alone."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of their weights in memory; an adapter has that of its base."""
 

@@ -1,4 +1,4 @@
-"""Weights of the registry, ready to answer: a whole model, or a LoRA adapter over a served one.
+"""Weights of the registry: of a whole model, or of a LoRA adapter over a served one.
 
 An adapter is merged into a copy of its base: rows of one batch may then differ in steering as those of any model do,
 and it takes the memory of a whole model.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steerline.config.inference import LocalBackendSpec
 from steerline.config.model import LocalModel, ModelSpec
 from steerline.errors import ModelError
+from steerline.serving.registry import Weights
 from steerline.tracking.registry import Registered
 
 if TYPE_CHECKING:
@@ -23,13 +26,13 @@ _ADAPTER = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
-def load_registered(
+def weights_of(
     version: Registered,
     served: Mapping[str, LocalBackendSpec],
     precision: str,
     fetch: Callable[[Registered], Path],
-) -> LocalBackend:
-    """A registered version as a backend.
+) -> Weights:
+    """The weights of a registered version, not yet in memory.
 
     Args:
         version: from the registry.
@@ -38,12 +41,12 @@ def load_registered(
         fetch: gets a version's files from the tracking server, where they are not on this machine.
 
     Raises:
-        ModelError: its weights are nowhere, were altered, cannot be read safely, or have another base.
+        ModelError: they are nowhere, were altered, cannot be read safely, or have another base.
         TrackingError: the server is away.
-        InferenceError: the model cannot write text here.
     """
     from steerline.inference.backends.local import LocalBackend
     from steerline.models.export import MANIFEST, check_manifest
+    from steerline.models.sources import local_folder
 
     folder = Path(version.weights)
     if not folder.is_dir():
@@ -58,29 +61,51 @@ def load_registered(
     if (folder / MANIFEST).is_file():
         check_manifest(folder)
     if (folder / _ADAPTER).is_file() and not (folder / "config.json").is_file():
-        return _adapted(folder, version, served)
+        base = _base_of(folder, version, served)
+        # A base that has no files, a random one, does not say before it is made.
+        files = local_folder(base.model)
+        return Weights(0 if files is None else _size(files, base.dtype), partial(_adapted, folder, version, base))
     source = LocalModel(kind="local", path=str(folder))
-    return LocalBackend.open(LocalBackendSpec.model_validate({"model": {"source": source}, "dtype": precision}))
+    spec = LocalBackendSpec.model_validate({"model": {"source": source}, "dtype": precision})
+    return Weights(_size(folder, precision), partial(LocalBackend.open, spec))
 
 
-def _adapted(folder: Path, version: Registered, served: Mapping[str, LocalBackendSpec]) -> LocalBackend:
+def _adapted(folder: Path, version: Registered, base: LocalBackendSpec) -> LocalBackend:
     from peft import PeftModel
 
     from steerline.inference.backends.local import LocalBackend
     from steerline.models.load import LoadedModel
     from steerline.models.lora import merge_lora
 
-    if not (folder / _ADAPTER_WEIGHTS).is_file():
-        raise ModelError(
-            "an adapter's weights are read from safetensors alone", where=version.uri, expected=_ADAPTER_WEIGHTS
-        )
-    base = _base(json.loads((folder / _ADAPTER).read_text())["base_model_name_or_path"], version, served)
     loaded = LocalBackend.load(base)
     try:
         adapted = PeftModel.from_pretrained(loaded.model, str(folder), autocast_adapter_dtype=False)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError("an adapter does not fit its base", where=version.uri, got=str(error)[:300]) from error
     return LocalBackend(LoadedModel(merge_lora(adapted).eval(), loaded.tokenizer), base)
+
+
+def _size(folder: Path, precision: str) -> int:
+    """Bytes that the weights in a folder take in memory. Their files may have another precision."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    numbers = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt") as tensors:
+                numbers += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        except SafetensorError as error:
+            raise ModelError("a file of weights is damaged", where=str(file), got=error) from error
+    return numbers * int(getattr(torch, precision).itemsize)
+
+
+def _base_of(folder: Path, version: Registered, served: Mapping[str, LocalBackendSpec]) -> LocalBackendSpec:
+    if not (folder / _ADAPTER_WEIGHTS).is_file():
+        raise ModelError(
+            "an adapter's weights are read from safetensors alone", where=version.uri, expected=_ADAPTER_WEIGHTS
+        )
+    return _base(json.loads((folder / _ADAPTER).read_text())["base_model_name_or_path"], version, served)
 
 
 def _base(name: str, version: Registered, served: Mapping[str, LocalBackendSpec]) -> LocalBackendSpec:

@@ -10,16 +10,16 @@ from functools import partial
 
 from steerline.config.inference import LocalBackendSpec
 from steerline.config.serving import ServingSpec
-from steerline.errors import TrackingError
 from steerline.home import home
 from steerline.inference.backends.open import open_backend
 from steerline.inference.request import Delta, Failure, GenRequest, GenResult, StreamingBackend
 from steerline.serving.card import ModelCard
 from steerline.serving.describing import card_of
-from steerline.serving.lora import load_registered
-from steerline.serving.registry import RegisteredModels, RegistryAccess
+from steerline.serving.lora import weights_of
+from steerline.serving.registry import GIB, RegisteredModels, Room
+from steerline.serving.versions import versions_of
 from steerline.tracking.references import resolve_uri
-from steerline.tracking.registry import aliases, fetch, lookup
+from steerline.tracking.registry import fetch
 
 _LISTED_WITHIN_S = 3.0
 
@@ -57,6 +57,11 @@ class ServedModels:
     async def models(self) -> list[ModelCard]:
         """The models that may be asked; those of the registry as far as it says in time."""
         return [*self._cards, *(ModelCard(name, self._began, about="in the registry") for name in await self._listed())]
+
+    @property
+    def registered(self) -> dict[str, int]:
+        """Bytes of weights in memory, by version of the registry."""
+        return {} if self._registered is None else self._registered.loaded
 
     async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
         """One result for each request, in order; requests of one model share batches. A failure is a result."""
@@ -116,18 +121,19 @@ class ServedModels:
 
 
 def _registered(spec: ServingSpec) -> RegisteredModels | None:
-    if spec.registry is None:
+    versions = versions_of(spec)
+    if versions is None:
         return None
-    if spec.tracking is None:
-        raise TrackingError(
-            "models of the registry are served, and there is no tracking server", where="tracking", fix="set `tracking`"
-        )
+    assert spec.registry is not None
+    assert spec.tracking is not None
     uri = resolve_uri(spec.tracking)
     local = {name: backend for name, backend in spec.models.items() if isinstance(backend, LocalBackendSpec)}
-    load = partial(
-        load_registered,
+    weights = partial(
+        weights_of,
         served=local,
         precision=spec.registry.dtype,
         fetch=lambda version: fetch(uri, version, home() / "served" / f"{version.name}-{version.version}"),
     )
-    return RegisteredModels(spec.registry, RegistryAccess(partial(lookup, uri), partial(aliases, uri), load))
+    most = spec.registry.most_gib
+    room = Room(spec.registry.most_loaded, None if most is None else int(most * GIB))
+    return RegisteredModels(versions, weights, room)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,16 +10,25 @@ from typing import Any
 
 import openai as official
 import pytest
+from ray import serve
 
+from services.deployments import Models
+from services.serve_backend import ServeInference
+from steerline.config.inference import SamplingSpec
 from steerline.config.serving import ServingSpec
 from steerline.config.tracking import TrackingSpec
 from steerline.home import HOME_VARIABLE
+from steerline.inference.request import GenRequest
 from steerline.models.card import ModelCard
 from steerline.models.export import export_model
+from steerline.orchestration.ports import free_ports
+from steerline.orchestration.stack import Stack
 from steerline.serving.models import ServedModels
+from steerline.serving.versions import versions_of
 from steerline.tracking.recorder import Recorder
 from steerline.tracking.registry import aliases, lookup, register
 from steerline.tracking.runs import start_run
+from tests.integration.cluster import serving
 from tests.integration.mlflow_fixture import MlflowServer
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.unit.services.openai_service import application, openai
@@ -75,3 +85,31 @@ def test_a_registered_model_answers_under_its_alias_and_its_version(
         for model in ("models:/tiny/3", "models:/tiny@challenger", "models:/other/1"):
             with pytest.raises(official.NotFoundError):
                 client.completions.create(model=model, prompt="hello")
+
+
+def test_a_replica_that_has_a_registered_model_gets_the_requests_for_it(server: MlflowServer, stack: Stack) -> None:
+    class Shown(Models):
+        """Tells which replica it is, and what it holds."""
+
+        async def held(self) -> tuple[str, list[str]]:
+            return serve.get_replica_context().replica_id.unique_id, sorted(self._models.registered)
+
+    spec = ServingSpec.model_validate({"registry": {"allow": ["tiny"]}, "tracking": {"uri": server.uri}})
+    sampling = SamplingSpec(max_tokens=2)
+
+    async def ask() -> dict[str, list[str]]:
+        inference = ServeInference(handle, versions_of(spec))
+        for model in (*["models:/tiny@champion", "models:/tiny/1"] * 5, *["models:/tiny/2"] * 5):
+            (result,) = await inference.generate([GenRequest(model, prompt="hello", sampling=sampling)])
+            assert result.failure is None, result.failure
+        held = dict([await handle.held.remote()])
+        while len(held) < 2:
+            held |= [await handle.held.remote()]
+        return held
+
+    (port,) = free_ports(1)
+    with serving(stack, port):
+        options: Any = {"name": "Models", "num_replicas": 2, "ray_actor_options": {"num_cpus": 0}}
+        handle = serve.run(serve.deployment(Shown).options(**options).bind(spec), name="registered", route_prefix=None)
+        held = asyncio.run(ask())
+    assert sorted(held.values()) == [["models:/tiny/1"], ["models:/tiny/2"]]

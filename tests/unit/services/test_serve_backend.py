@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from services.http.errors import ApiError
 from services.serve_backend import ServedBackend, ServeInference, limits_of
 from steerline.config.inference import LocalBackendSpec, NoisyBackendSpec
 from steerline.inference.request import Delta, GenRequest, GenResult
+from steerline.serving.versions import RegistryAccess, Versions
+from steerline.tracking.registry import Registered
 
 REQUEST = GenRequest("parrot", prompt="one two three")
 
@@ -62,9 +65,12 @@ class Handle:
     def __init__(self, answer: Any) -> None:
         self.answer = answer
         self.asked: list[Any] = []
+        self.routed: list[str] = []
         self.generate = self.stream = self.cards = self
 
-    def options(self, *, stream: bool) -> Handle:
+    def options(self, *, stream: bool = False, multiplexed_model_id: str | None = None) -> Handle:
+        if multiplexed_model_id is not None:
+            self.routed.append(multiplexed_model_id)
         return self
 
     def remote(self, *given: Any) -> Any:
@@ -72,9 +78,9 @@ class Handle:
         return self.answer
 
 
-def port(answer: Any) -> tuple[ServeInference, Handle]:
+def port(answer: Any, versions: Versions | None = None) -> tuple[ServeInference, Handle]:
     handle = Handle(answer)
-    return ServeInference(handle), handle  # type: ignore[arg-type]
+    return ServeInference(handle, versions), handle  # type: ignore[arg-type]
 
 
 def test_a_batch_is_one_call() -> None:
@@ -145,3 +151,25 @@ def test_a_call_holds_what_the_served_model_takes() -> None:
     limits = limits_of(local)
     assert (limits.max_batch, limits.max_batch_tokens) == (7, 99)
     assert limits.in_flight > 1
+
+
+def test_a_registered_model_is_asked_for_by_its_version_where_that_is_and_made_up_ones_reach_no_replica() -> None:
+    def find(reference: str) -> Registered | None:
+        return None if reference.endswith("/9") else Registered("a", "2", None, "/weights")
+
+    versions = Versions(("a",), RegistryAccess(find, lambda _: {}))
+    inference, handle = port(Answer([GenResult("x", "stop")]), versions)
+    streaming, streamed = port(Pieces([Delta("", result=GenResult("x", "stop"))]), versions)
+
+    async def ask(model: str) -> list[str | None]:
+        request = replace(REQUEST, model=model)
+        whole = (await inference.generate([request]))[0].failure
+        pieces = [piece.result for piece in [piece async for piece in streaming.stream(request)]]
+        return [failure and failure.kind for failure in (whole, *(piece and piece.failure for piece in pieces))]
+
+    for model in ("models:/a@champion", "models:/a/2", "parrot"):
+        assert asyncio.run(ask(model)) == [None, None]
+    for model in ("models:/a/9", "models:/b/1"):
+        assert asyncio.run(ask(model)) == ["unknown_model"] * 2
+    assert handle.routed == streamed.routed == ["models:/a/2"] * 2
+    assert [request.model for (request,) in handle.asked] == ["models:/a/2", "models:/a/2", "parrot"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from steerline.inference.request import GenRequest
 from steerline.models.card import ModelCard
 from steerline.models.export import export_model
 from steerline.models.lora import add_lora
-from steerline.serving.lora import load_registered
+from steerline.serving.lora import weights_of
 from steerline.tracking.registry import Registered
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -44,6 +45,14 @@ def adapter_of(base: LocalBackendSpec, folder: Path, name: str | None = None) ->
     return folder
 
 
+def loaded(
+    version: Registered, served: Mapping[str, LocalBackendSpec], fetch: Callable[[Registered], Path]
+) -> LocalBackend:
+    backend = weights_of(version, served, "float32", fetch).load()
+    assert isinstance(backend, LocalBackend)
+    return backend
+
+
 def version(folder: Path) -> Registered:
     return Registered("tuned", "3", None, str(folder))
 
@@ -66,8 +75,8 @@ def texts(backend: LocalBackend) -> list[str]:
 def test_an_adapter_over_its_base_writes_what_the_merged_model_writes(tmp_path: Path) -> None:
     base = base_in(tmp_path / "base")
     export = adapter_of(base, tmp_path / "export")
-    merged = texts(load_registered(version(export), {}, "float32", nowhere))
-    adapted = texts(load_registered(version(export / "adapter"), {"base": base}, "float32", nowhere))
+    merged = texts(loaded(version(export), {}, nowhere))
+    adapted = texts(loaded(version(export / "adapter"), {"base": base}, nowhere))
     plain = texts(LocalBackend.open(base))
     assert adapted == merged != plain
 
@@ -76,7 +85,7 @@ def test_an_adapter_of_another_base_is_refused_and_its_name_is_not_opened(tmp_pa
     base = base_in(tmp_path / "base")
     export = adapter_of(base, tmp_path / "export", "https://example.org/base")
     with pytest.raises(ModelError, match="base") as raised:
-        load_registered(version(export / "adapter"), {"base": base}, "float32", nowhere)
+        loaded(version(export / "adapter"), {"base": base}, nowhere)
     assert raised.value.got == "https://example.org/base"
 
 
@@ -85,18 +94,18 @@ def test_pickled_altered_and_missing_weights_are_refused(tmp_path: Path) -> None
     adapter = adapter_of(base, tmp_path / "export") / "adapter"
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     with pytest.raises(ModelError, match="safetensors"):
-        load_registered(version(adapter), {"base": base}, "float32", nowhere)
+        loaded(version(adapter), {"base": base}, nowhere)
     with pytest.raises(ModelError, match="altered"):
-        load_registered(version(tmp_path / "export"), {}, "float32", nowhere)
+        loaded(version(tmp_path / "export"), {}, nowhere)
 
 
 def test_weights_that_are_not_on_this_machine_are_fetched(tmp_path: Path) -> None:
     base = base_in(tmp_path / "base")
     missing = version(tmp_path / "nothing")
-    fetched = load_registered(missing, {}, "float32", lambda _: tmp_path / "base")
+    fetched = loaded(missing, {}, lambda _: tmp_path / "base")
     assert texts(fetched) == texts(LocalBackend.open(base))
     with pytest.raises(ModelError, match="neither on this machine nor in MLflow"):
-        load_registered(missing, {}, "float32", lambda _: tmp_path)
+        loaded(missing, {}, lambda _: tmp_path)
 
 
 def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -105,4 +114,13 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "r": 2}))
     with pytest.raises(ModelError, match="fit"):
-        load_registered(version(adapter), {"base": base}, "float32", nowhere)
+        loaded(version(adapter), {"base": base}, nowhere)
+
+
+def test_the_memory_of_weights_is_known_before_they_are_loaded(tmp_path: Path) -> None:
+    base = base_in(tmp_path / "base")
+    adapter = adapter_of(base, tmp_path / "export") / "adapter"
+    numbers = sum(parameter.numel() for parameter in tiny_model("llama").parameters())
+    whole = weights_of(version(tmp_path / "base"), {}, "bfloat16", nowhere)
+    adapted = weights_of(version(adapter), {"base": base}, "bfloat16", nowhere)
+    assert (whole.size, adapted.size) == (2 * numbers, 4 * numbers)

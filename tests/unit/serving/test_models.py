@@ -6,16 +6,18 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from steerline.config.serving import RegistrySpec, ServingSpec
+from steerline.config.serving import ServingSpec
 from steerline.errors import ModelError, TrackingError
 from steerline.inference.request import ChatMessage, GenRequest, GenResult, StreamingBackend
 from steerline.serving.models import ServedModels
-from steerline.serving.registry import RegisteredModels, RegistryAccess
+from steerline.serving.registry import RegisteredModels, Room, Weights
+from steerline.serving.versions import RegistryAccess, Versions
 from steerline.tracking.registry import Registered
 from tests.unit.services.openai_service import Endless, Speaker
 
@@ -31,6 +33,7 @@ class Registry:
     looked_up: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
     gate: threading.Event | None = None
     now: float = 0.0
 
@@ -48,6 +51,9 @@ class Registry:
             raise TrackingError("the server is away")
         return {path.partition("@")[2]: v for path, v in self.versions.items() if path.startswith(f"{name}@")}
 
+    def weights(self, version: Registered) -> Weights:
+        return Weights(self.sizes.get(version.uri, 1), partial(self.load, version))
+
     def load(self, version: Registered) -> StreamingBackend:
         if self.gate is not None:
             assert self.gate.wait(10)
@@ -56,10 +62,9 @@ class Registry:
             raise ModelError("files are altered")
         return Named(version.uri, self.closed)
 
-    def models(self, *allow: str, most: int = 1, wait_s: float = 10.0) -> RegisteredModels:
-        access = RegistryAccess(self.find, self.aliases, self.load)
-        spec = RegistrySpec(allow=allow or ("a", "b"), most_loaded=most)
-        return RegisteredModels(spec, access, wait_s=wait_s, clock=lambda: self.now)
+    def models(self, *allow: str, room: Room = Room(1), wait_s: float = 10.0) -> RegisteredModels:  # noqa: B008
+        versions = Versions(allow or ("a", "b"), RegistryAccess(self.find, self.aliases), clock=lambda: self.now)
+        return RegisteredModels(versions, self.weights, room, wait_s=wait_s)
 
 
 class Named(Speaker):
@@ -229,5 +234,42 @@ def test_a_model_that_cannot_be_loaded_is_tried_again() -> None:
         models = ServedModels(SPEC, {}, registry.models("broken"))
         assert [await one(models, "models:/broken/1") for _ in range(2)] == ["unavailable"] * 2
         assert registry.loaded == ["models:/broken/1"] * 2
+
+    asyncio.run(play())
+
+
+def test_a_model_that_could_not_be_loaded_leaves_room_for_others() -> None:
+    async def play() -> None:
+        registry = Registry(versions={"broken/1": "1", "b/1": "1"}, gate=threading.Event())
+        registered = registry.models("broken", "b", wait_s=0.0)
+        models = ServedModels(SPEC, {}, registered)
+        assert await one(models, "models:/broken/1") == "busy"
+        assert registry.gate is not None
+        registry.gate.set()
+        # Nobody waits for it any more when it fails.
+        while await one(models, "models:/b/1") == "busy":
+            await asyncio.sleep(0)
+        assert await one(models, "models:/b/1") == "models:/b/1"
+
+    asyncio.run(play())
+
+
+def test_weights_in_memory_take_no_more_than_they_may() -> None:
+    async def play() -> None:
+        sizes = {"models:/a/1": 4, "models:/a/2": 5, "models:/b/1": 6, "models:/b/2": 11}
+        registry = Registry(versions={"a/1": "1", "a/2": "2", "b/1": "1", "b/2": "2"}, sizes=sizes)
+        registered = registry.models(room=Room(8, size=10))
+        models = ServedModels(SPEC, {}, registered)
+        for model in ("models:/a/1", "models:/a/2", "models:/a/1"):
+            assert await one(models, model) == model
+        assert models.registered == {"models:/a/1": 4, "models:/a/2": 5}
+        assert await one(models, "models:/b/1") == "models:/b/1"
+        assert registry.closed == ["models:/a/2"]
+        async with registered.use("models:/a/1"), registered.use("models:/b/1"):
+            assert await one(models, "models:/a/2") == "busy"
+        (whole,) = await models.generate([request("models:/b/2")])
+        assert whole.failure is not None
+        assert (whole.failure.kind, "GiB" in whole.failure.what) == ("unavailable", True)
+        assert models.registered == {"models:/a/1": 4, "models:/b/1": 6}
 
     asyncio.run(play())

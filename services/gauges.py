@@ -1,0 +1,31 @@
+"""What replicas hold and do, for Prometheus, beside what `metering` counts. Make these inside a replica."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ray.serve import metrics
+
+
+class Holding:
+    """Models of the registry that a replica has in memory."""
+
+    def __init__(self) -> None:
+        self._models = metrics.Gauge("steerline_registered_models", "Registered models in memory.")
+        self._bytes = metrics.Gauge("steerline_registered_bytes", "Bytes of their weights.")
+
+    def show(self, sizes: Mapping[str, int]) -> None:
+        """As it is now: bytes of weights by version."""
+        self._models.set(len(sizes))
+        self._bytes.set(sum(sizes.values()))
+
+
+class Hosting:
+    """Simulations that a host plays."""
+
+    def __init__(self) -> None:
+        self._playing = metrics.Gauge("steerline_simulations_playing", "Simulations that a host plays.")
+
+    def show(self, playing: int) -> None:
+        """As it is now."""
+        self._playing.set(playing)
