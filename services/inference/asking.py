@@ -46,8 +46,9 @@ def sampling_of(body: ChatCompletionRequest | CompletionRequest, tokens: int | N
         ApiError: 400; it asks for more.
     """
     if tokens is not None and tokens > most:
+        named = "max_tokens" if body.max_tokens is not None else "max_completion_tokens"
         raise ApiError(
-            400, "invalid_request", f"a continuation has at most {most} tokens here; got: {tokens}", param="max_tokens"
+            400, "invalid_request", f"a continuation has at most {most} tokens here; got: {tokens}", param=named
         )
     stop = body.stop
     return SamplingSpec(

@@ -38,6 +38,8 @@ class FunctionCall(Body):
     name: Text
     arguments: Text
     """A JSON object, as text."""
+    parsed_arguments: Any = None
+    """What OpenAI's client makes of them and sends back; not read."""
 
 
 class ToolCall(Body):
@@ -46,6 +48,8 @@ class ToolCall(Body):
     id: Text
     type: Literal["function"]
     function: FunctionCall
+    index: int | None = None
+    """Its place in the stream that it comes from; not read."""
 
 
 class SystemMessage(Body):
@@ -70,8 +74,14 @@ class AssistantMessage(Body):
     role: Literal["assistant"]
     content: Content | None = None
     tool_calls: list[ToolCall] | None = None
-    refusal: None = None
     name: Text | None = None
+    # What else stands in an answer, which clients send back as a message.
+    refusal: None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    audio: None = None
+    function_call: None = None
+    parsed: Any = None
+    """What OpenAI's client makes of the content; not read."""
 
 
 class ToolMessage(Body):
@@ -81,6 +91,7 @@ class ToolMessage(Body):
     content: Content
     tool_call_id: Text
     """Which call it answers."""
+    name: Text | None = None
 
 
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
@@ -154,6 +165,8 @@ class StreamOptions(Body):
 
     include_usage: bool | None = None
     """A last piece with the tokens that were used."""
+    include_obfuscation: bool | None = None
+    """Accepted, without effect: pieces are as long as what they say."""
 
 
 class TeamView(Body):
@@ -185,6 +198,7 @@ class _Asked(Body):
     stream_options: StreamOptions | None = None
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
     user: Text | None = None
     """Accepted and not kept."""
     steering: SteeringSpec | Strength | None = None
@@ -209,6 +223,20 @@ class ChatCompletionRequest(_Asked):
     """Whether a function is to be called; with `auto` the model decides."""
     parallel_tool_calls: bool | None = None
     """Accepted; an answer never asks for more than one call."""
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1)] | None = None
+    # A client's books with OpenAI. No answer depends on them.
+    metadata: dict[str, Text] | None = None
+    """Accepted and not kept."""
+    store: bool | None = None
+    """Accepted; nothing is stored."""
+    service_tier: Text | None = None
+    """Accepted; there is one."""
+    safety_identifier: Text | None = None
+    """Accepted and not kept."""
+    prompt_cache_key: Text | None = None
+    """Accepted, without effect: beginnings of prompts are shared by all."""
+    prompt_cache_retention: Text | None = None
+    """Accepted, without effect."""
     x_steerline: TeamView | None = None
     """An extension, for models `team:<name>`."""
 

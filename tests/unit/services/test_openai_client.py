@@ -119,6 +119,54 @@ def test_a_conversation_with_calls_and_results_goes_on(tmp_path: Path) -> None:
         assert speaker.asked[0].messages[2].content.endswith("\n3")
 
 
+def test_what_is_about_a_clients_own_books_is_accepted(tmp_path: Path) -> None:
+    speaker = Speaker()
+    with openai(application(tmp_path, model=speaker)) as client:
+        fields: dict[str, Any] = {
+            "metadata": {"project": "x"},
+            "store": True,
+            "service_tier": "auto",
+            "user": "somebody",
+            "safety_identifier": "somebody",
+            "prompt_cache_key": "x",
+            "prompt_cache_retention": "24h",
+            "parallel_tool_calls": True,
+            "modalities": ["text"],
+            "logit_bias": {},
+        }
+        messages: Any = [{"role": "developer", "content": "Be brief."}, MESSAGES[1]]
+        arguments: Any = {"model": "model", "messages": messages, "tools": [ADD], "max_completion_tokens": 9, **fields}
+        assert client.chat.completions.create(**arguments).choices[0].message.content == "one two three"
+        shown = {"include_usage": True, "include_obfuscation": False}
+        pieces = list(client.chat.completions.create(**arguments, stream=True, stream_options=shown))
+        assert pieces[-1].usage is not None
+        assert {request.messages[0].role for request in speaker.asked} == {"system"}
+
+
+def test_an_answer_goes_back_as_a_message_however_the_client_was_asked_for_it(tmp_path: Path) -> None:
+    speaker = Speaker(
+        lambda request: '{"name": "add", "arguments": {"a": 1, "b": 2}}' if len(speaker.asked) <= 3 else "3"
+    )
+    strict: Any = {**ADD, "function": {**ADD["function"], "strict": True}}
+    with openai(application(tmp_path, model=speaker)) as client:
+        arguments: Any = {"model": "model", "tools": [strict]}
+        created = client.chat.completions.create(messages=MESSAGES, **arguments)
+        parsed = client.chat.completions.parse(messages=MESSAGES, **arguments)
+        with client.chat.completions.stream(messages=MESSAGES, **arguments) as stream:
+            streamed = stream.get_final_completion()
+        for whole in (created, parsed, streamed):
+            message = whole.choices[0].message
+            assert message.tool_calls is not None
+            result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "name": "add", "content": "3"}
+            for sent in (message, message.model_dump()):
+                conversation: Any = [*MESSAGES, sent, result]
+                last = client.chat.completions.create(messages=conversation, **arguments).choices[0].message
+                assert last.content == "3"
+                again: Any = [*conversation, last, MESSAGES[1]]
+                client.chat.completions.create(messages=again, **arguments)
+                assert [turn.role for turn in speaker.asked[-1].messages[-3:]] == ["user", "assistant", "user"]
+
+
 def test_several_answers_have_seeds_of_their_own_and_a_seed_repeats_them(tmp_path: Path) -> None:
     speaker = Speaker(lambda request: str(request.seed))
     with openai(application(tmp_path, model=speaker)) as client:
@@ -195,7 +243,7 @@ def test_a_model_that_is_not_served_is_not_found(tmp_path: Path) -> None:
 def test_a_client_that_goes_away_stops_its_generation(tmp_path: Path, words: int, stream: bool) -> None:
     model = Endless(words)
     body = json.dumps({"model": "model", "messages": [{"role": "user", "content": "x"}], "stream": stream})
-    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     with openai(application(tmp_path, model=model)) as client:
         host, port = client.base_url.host, client.base_url.port
         assert port is not None
