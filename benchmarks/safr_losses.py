@@ -28,6 +28,8 @@ from steerline.steering.safr_interaction import interaction_sum
 SHAPES = {"8,8,256": (8, 8, 256), "2,16,1024": (2, 16, 1024), "1,32,4096": (1, 32, 4096)}
 HEAD = 32
 GOAL_AT = "2,16,1024"
+SAMPLE_S = 0.5
+"""A pass of 40 ms, taken alone, says more about its neighbours on a shared machine than about itself."""
 
 
 def reference_importance(x: Tensor) -> Tensor:
@@ -97,12 +99,14 @@ def work(name: str, leaves: list[Tensor]) -> float:
 
 
 def seconds(name: str, leaves: list[Tensor]) -> float:
-    """Wall time of one pass; reading the loss waits for the device."""
-    start = time.perf_counter()
-    work(name, leaves)
-    if leaves[0].is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    """Wall time of a pass, over as many as fill `SAMPLE_S`; reading the loss waits for the device."""
+    passes, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < SAMPLE_S:
+        work(name, leaves)
+        if leaves[0].is_cuda:
+            torch.cuda.synchronize()
+        passes += 1
+    return elapsed / passes
 
 
 def peak(name: str, shape: tuple[int, int, int], device: str) -> float:
@@ -175,9 +179,11 @@ def main() -> None:
         print(peak(args.peak, SHAPES[args.shape], args.device))
         return
     shapes = [args.only] if args.only else [shape for shape in SHAPES if args.long or shape != "1,32,4096"]
-    table = [row for shape in shapes for row in rows_at(shape, args.device, args.repetitions)]
-    for row in table:
-        print(f"{row.what} | {row.against} | {row.goal} | {row.measured}")
+    table = []
+    for shape in shapes:
+        for row in rows_at(shape, args.device, args.repetitions):
+            print(f"{row.what} | {row.against} | {row.goal} | {row.measured}", flush=True)
+            table.append(row)
     if args.only:
         return
     save(
