@@ -5,6 +5,8 @@ them what a large one has. Serve asks for the class of `build`'s argument at run
 Each replica imports what it needs itself: the gateway does without torch.
 """
 
+import asyncio
+import atexit
 import logging
 import os
 from collections.abc import AsyncGenerator
@@ -39,6 +41,8 @@ _BESIDE = 256
 # A tick that is under way may end within the grace; Serve waits a little longer.
 _GRACE_S = 20.0
 _SHUTDOWN_S = 30.0
+# A caller does better to come again than to wait; hosts, who have what a tick has cost, wait for longer.
+_BUSY_S = 1.5
 
 
 class SimulationHosts:
@@ -140,6 +144,8 @@ class Simulations:
         )
         self._gauges = Hosting()
         await self._host.__aenter__()
+        # A worker of Ray that gets SIGTERM ends without a word to Serve.
+        atexit.register(self._leave, asyncio.get_running_loop())
 
     async def wake(self, sim: str) -> None:
         """Look into the store, where simulation `sim` may be played."""
@@ -153,8 +159,13 @@ class Simulations:
 
     async def __del__(self) -> None:
         """Serve calls this at the end: ticks end, leases are given back."""
+        atexit.unregister(self._leave)
         await self._host.close()
         self._store.close()
+
+    def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The same at the end of a process whose event loop, in another thread, still runs."""
+        asyncio.run_coroutine_threadsafe(self._host.close(), loop).result(_GRACE_S)
 
 
 class Gateway:
@@ -170,7 +181,7 @@ class Gateway:
         self._parts = Parts(
             spec=spec,
             inference=Metered(Traced(ServeInference(models, versions_of(spec)))),
-            store=open_store(spec.store),
+            store=open_store(spec.store, busy_s=_BUSY_S),
             hosts=SimulationHosts(simulations),
             keys=open_keys(spec.access.keys_file),
         )

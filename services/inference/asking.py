@@ -59,6 +59,23 @@ def sampling_of(body: ChatCompletionRequest | CompletionRequest, tokens: int | N
     )
 
 
+def tokens_of(body: ChatCompletionRequest) -> int | None:
+    """The longest answer that a chat asks for, by whichever name.
+
+    Raises:
+        ApiError: 400; its two names disagree.
+    """
+    old, new = body.max_tokens, body.max_completion_tokens
+    if old is not None and new is not None and old != new:
+        raise ApiError(
+            400,
+            "invalid_request",
+            f"two names of one limit disagree; got: {old} and {new}; fix: leave out max_tokens",
+            param="max_completion_tokens",
+        )
+    return old if new is None else new
+
+
 def seeds_of(body: ChatCompletionRequest | CompletionRequest) -> Sequence[int]:
     """A seed for each answer; the first is the request's own."""
     seed = secrets.randbits(_SEED_BITS) if body.seed is None else body.seed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.http.errors import ApiError
-from services.inference.asking import Head, sampling_of, seeds_of, steering_of, used
+from services.inference.asking import Head, sampling_of, seeds_of, steering_of, tokens_of, used
 from services.inference.conversation import conversation
 from services.inference.requests import ChatCompletionRequest, JsonObjectFormat, JsonSchemaFormat
 from services.inference.responses import (
@@ -57,7 +57,7 @@ class Chat:
                 400, "invalid_request", "an answer is a call or keeps a form of its own, not both", param="tool_choice"
             )
         schema = tools.schema if tools is not None and tools.required else schema
-        sampling = sampling_of(body, _tokens(body), most_tokens)
+        sampling = sampling_of(body, tokens_of(body), most_tokens)
         messages = conversation(body.messages, tools.instruction if tools else "")
         requests = [
             GenRequest(
@@ -159,18 +159,6 @@ def _schema(body: ChatCompletionRequest) -> Mapping[str, Any] | None:
         case JsonObjectFormat():
             return {"type": "object"}
     return None
-
-
-def _tokens(body: ChatCompletionRequest) -> int | None:
-    old, new = body.max_tokens, body.max_completion_tokens
-    if old is not None and new is not None and old != new:
-        raise ApiError(
-            400,
-            "invalid_request",
-            f"two names of one limit disagree; got: {old} and {new}; fix: leave out max_tokens",
-            param="max_completion_tokens",
-        )
-    return old if new is None else new
 
 
 def _top_logprobs(body: ChatCompletionRequest) -> int | None:

@@ -72,6 +72,22 @@ class Desk:
             await self.parts.hosts.wake(sim)
         return done
 
+    async def command(
+        self, sim: str, allowed: Sequence[Status], verb: str, action: Callable[[Hosted], None]
+    ) -> SimulationView:
+        """Do something to a simulation, if it stands in one of some ways; how it stands then.
+
+        Raises:
+            ApiError: 404; there is none of that id. 409; it stands otherwise.
+        """
+
+        def act(hosted: Hosted) -> SimulationView:
+            demand(hosted, allowed, verb)
+            action(hosted)
+            return self.view(sim)
+
+        return await self.act(sim, act)
+
 
 def view_of(hosted: Hosted) -> SimulationView:
     """How a simulation stands."""
@@ -95,8 +111,13 @@ def view_of(hosted: Hosted) -> SimulationView:
 
 def status_of(hosted: Hosted) -> Status:
     """How a simulation stands, for people: what was asked for and has not been begun is `queued`."""
-    status = cast(Status, hosted.record.status)
-    return "queued" if hosted.due is not None and status in ("created", "paused", "failed") else status
+    return shown_status(hosted.record.status, hosted.due)
+
+
+def shown_status(stored: str, due: float | None) -> Status:
+    """`status_of`, from what the store has: how it stands, and since when it is to be played."""
+    status = cast(Status, stored)
+    return "queued" if due is not None and status in ("created", "paused", "failed") else status
 
 
 def demand(hosted: Hosted, allowed: Sequence[Status], verb: str) -> None:

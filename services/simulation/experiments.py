@@ -12,7 +12,7 @@ from fastapi import Path as PathParam
 
 from services.http.access import Principal
 from services.http.errors import ApiError, responses
-from services.simulation.desk import Desk, IdempotencyKey, name_for, refused, status_of
+from services.simulation.desk import Desk, IdempotencyKey, name_for, refused, shown_status
 from services.simulation.forms import (
     ExperimentDetail,
     ExperimentForm,
@@ -24,7 +24,7 @@ from services.simulation.forms import (
 from services.simulation.listing import Cursor, Reader, Writer, checked, make
 from steerline.errors import ConfigError, SimulationError
 from steerline.serving.experiments import EXPERIMENT, Member, members, summary
-from steerline.simulation.store.base import Hosted
+from steerline.simulation.store.base import Summary
 
 Experiment = Annotated[str, PathParam(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$")]
 
@@ -116,41 +116,32 @@ def _page(desk: Desk, limit: int, before: int | None) -> ExperimentPage:
     return ExperimentPage(data=data, next=str(shown[-1][0]) if len(found) > limit else None)
 
 
-def _hosted(desk: Desk, content: Mapping[str, Any]) -> list[Hosted]:
-    return [hosted for row in content["members"] if (hosted := desk.store.hosted(row["sim"])) is not None]
-
-
 def _view(content: Mapping[str, Any]) -> ExperimentView:
     return ExperimentView(id=content["id"], name=content["name"], simulations=len(content["members"]))
 
 
-def _states(found: Sequence[Hosted]) -> dict[str, int]:
-    return dict(Counter(str(status_of(hosted)) for hosted in found))
+def _states(found: Sequence[Summary]) -> dict[str, int]:
+    return dict(Counter(str(shown_status(one.status, one.due)) for one in found))
 
 
 def _detail(desk: Desk, name: str) -> ExperimentDetail:
     content = desk.store.experiment(name)
     if content is None:
         raise ApiError(404, "experiment_not_found", f"there is no experiment {name}", param="name")
-    found = {hosted.record.sim: hosted for hosted in _hosted(desk, content)}
+    found = {one.sim: one for one in desk.store.summaries([row["sim"] for row in content["members"]])}
     points: dict[str, list[Mapping[str, Any]]] = {}
     for row in content["members"]:
         points.setdefault(repr(sorted(row["values"].items())), []).append(row)
     return ExperimentDetail(
         **_view(content).model_dump(),
         states=_states(list(found.values())),
-        points=[_point(desk, rows, found) for rows in points.values()],
+        points=[_point(rows, found) for rows in points.values()],
     )
 
 
-def _point(desk: Desk, rows: Sequence[Mapping[str, Any]], found: Mapping[str, Hosted]) -> PointView:
-    hosted = [found[row["sim"]] for row in rows if row["sim"] in found]
-    last = [
-        event.payload["values"]
-        for one in hosted
-        if one.record.status == "ended"
-        if (event := desk.store.last(one.record.sim, "metric.recorded")) is not None
-    ]
+def _point(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Summary]) -> PointView:
+    simulations = [found[row["sim"]] for row in rows if row["sim"] in found]
+    last = [one.metrics for one in simulations if one.status == "ended" and one.metrics is not None]
     metrics = {
         name: IntervalView(
             mean=interval.mean,
@@ -163,6 +154,6 @@ def _point(desk: Desk, rows: Sequence[Mapping[str, Any]], found: Mapping[str, Ho
     return PointView(
         values=dict(rows[0]["values"]),
         simulations=[row["sim"] for row in rows],
-        states=_states(hosted),
+        states=_states(simulations),
         metrics=metrics,
     )

@@ -166,6 +166,11 @@ def model_part(brain: BrainSpec) -> LlmBrain | None:
     return brain if isinstance(brain, LlmBrain) else None
 
 
+def policy_part(brain: BrainSpec) -> str | None:
+    """The scripted policy that a brain acts by, at times at least; none where it has none."""
+    return brain.policy if isinstance(brain, ScriptedBrain | StubBrain | HybridBrain) else None
+
+
 class NoMemory(Spec):
     """An agent that remembers nothing but what the scenario tells it."""
 

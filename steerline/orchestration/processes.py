@@ -7,6 +7,7 @@ a mark in its environment, so that helpers which left the process tree are found
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -
                 (os.POSIX_SPAWN_DUP2, output, 1),
                 (os.POSIX_SPAWN_DUP2, output, 2),
             ],
+            # Shells have what runs in their background ignore it, and `interrupt` needs it.
+            setsigdef=[signal.SIGINT],
             setsid=True,
         )
     finally:
@@ -62,6 +65,14 @@ def find(record: ProcessRecord) -> psutil.Process | None:
     return process
 
 
+def interrupt(record: ProcessRecord, wait_s: float) -> None:
+    """Ask a process to end as somebody at its terminal would, and wait for that; `end` ends one that does not."""
+    process = find(record)
+    if process is not None:
+        _signal(process, signal.SIGINT)
+        psutil.wait_procs([process], timeout=wait_s)
+
+
 def end(records: Iterable[ProcessRecord], mark: str) -> list[int]:
     """End the recorded processes, all their descendants and every process that carries the mark.
 
@@ -75,12 +86,12 @@ def end(records: Iterable[ProcessRecord], mark: str) -> list[int]:
     family = {process.pid: process for process in [*_descendants(roots), *roots]}
     # The servers end their own helpers in the right order; only what is left over is ended from here.
     for root in roots:
-        _signal(root, kill=False)
+        _signal(root, signal.SIGTERM)
     psutil.wait_procs(roots, timeout=_TERMINATE_WAIT_S)
     family |= {process.pid: process for process in _marked(mark)}
     _, left = psutil.wait_procs(list(family.values()), timeout=_HELPERS_WAIT_S)
     for process in left:
-        _signal(process, kill=True)
+        _signal(process, signal.SIGKILL)
     psutil.wait_procs(left, timeout=_KILL_WAIT_S)
     return sorted({process.pid for process in [*family.values(), *_marked(mark)] if _runs(process)})
 
@@ -106,10 +117,10 @@ def _descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
     return found
 
 
-def _signal(process: psutil.Process, *, kill: bool) -> None:
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
     try:
         # psutil checks the creation time first, so a recycled pid is safe.
-        process.kill() if kill else process.terminate()
+        process.send_signal(number)
     except psutil.NoSuchProcess:
         return
 

@@ -34,6 +34,8 @@ _OBJECT_STORE_BYTES = 200 * 2**20
 STOP_WAIT_S = 60
 # Its models may have to be fetched first.
 _ENDPOINT_DEADLINE_S = 600.0
+# Its replicas have 30 s for the ticks that are under way.
+_ENDPOINT_END_S = 45.0
 # Unix socket paths hold about 100 characters, of which Ray needs about 65 below its temporary folder.
 _LONGEST_TEMPORARY_FOLDER = 24
 # Settings of another cluster or server in the caller's environment must not reach ours.
@@ -286,6 +288,10 @@ def _checks(stack: Stack) -> list[Server]:
 
 
 def _end(stack: Stack) -> None:
+    endpoint = stack.servers.get("endpoint")
+    if endpoint is not None:
+        # `serve run` ends its replicas in good order only then: they hand over what they play.
+        processes.interrupt(endpoint, _ENDPOINT_END_S)
     left = processes.end(stack.servers.values(), stack.id)
     if left:
         raise StackError(

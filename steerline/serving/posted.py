@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import isqrt
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,7 +13,15 @@ from steerline.config.inference import BackendSpec, SamplingSpec, ServedBackendS
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import AgentSpec, CustomBrain, TablePopulation
 from steerline.config.simulation_running import ModelRef
-from steerline.config.simulation_topology import CustomTopology, EditInterceptor, MessageMatch
+from steerline.config.simulation_topology import (
+    CustomTopology,
+    EditInterceptor,
+    FullTopology,
+    LayeredTopology,
+    MessageMatch,
+    PoolTopology,
+    PrunedTopology,
+)
 from steerline.config.steering import SteeringSpec
 from steerline.errors import ConfigError, Problem
 from steerline.serving.patterns import LONGEST_TEXT, MOST_WAYS, ways
@@ -22,6 +31,9 @@ from steerline.simulation.genesis import world_of
 from steerline.simulation.steering_agents import llm_of
 
 MOST_AGENTS = 10_000
+MOST_EDGES = 1_000_000
+"""From agents to those that hear them, where nearly everybody may hear everybody. The log names each of them."""
+_DENSE = (FullTopology, LayeredTopology, PoolTopology, PrunedTopology)
 MOST_TICKS = 1_000_000
 MOST_NUMBER = 100_000
 """Of a scenario's settings: of items, inhabitants, points and the like."""
@@ -116,14 +128,29 @@ def _world_problems(spec: SimulationSpec) -> Iterator[Problem]:
         yield _too_many("max_ticks", spec.max_ticks, MOST_TICKS)
     if spec.max_text > LONGEST_TEXT:
         yield _too_many("max_text", spec.max_text, LONGEST_TEXT)
-    count = 0 if spec.population is None else getattr(spec.population, "count", None) or 0
-    if len(spec.agents) + count > MOST_AGENTS:
-        yield _too_many("agents", len(spec.agents) + count, MOST_AGENTS)
+    yield from _crowd_problems(spec)
     # A world is made before anybody plays it, and takes the memory of all that is set here.
     yield from _size_problems(spec.params, "params", "")
     yield from _size_problems(spec.topology.model_dump(), "topology", "")
     if spec.replay.kind not in ("live", "cache"):
         yield Problem("a new simulation has nothing to replay", "replay.kind", got=spec.replay.kind, expected="live")
+
+
+def _crowd_problems(spec: SimulationSpec) -> Iterator[Problem]:
+    count = 0 if spec.population is None else getattr(spec.population, "count", None) or 0
+    agents = len(spec.agents) + count
+    if any(agent.spawn_quota for agent in spec.agents):
+        agents = max(agents, spec.max_agents)
+    if agents > MOST_AGENTS:
+        yield _too_many("agents", agents, MOST_AGENTS)
+    elif isinstance(spec.topology, _DENSE) and agents * (agents - 1) > MOST_EDGES:
+        yield Problem(
+            f"{agents} agents that may all hear each other are more than the endpoint takes",
+            "topology",
+            got=f"{spec.topology.kind}: {agents * (agents - 1)} edges",
+            expected=f"at most {MOST_EDGES} edges, as {isqrt(MOST_EDGES)} agents have",
+            fix="link them more loosely (ring, small_world, scale_free), or by `none` where nobody talks",
+        )
 
 
 def _size_problems(value: Any, path: str, name: str) -> Iterator[Problem]:
@@ -141,7 +168,7 @@ def _size_problems(value: Any, path: str, name: str) -> Iterator[Problem]:
 
 
 def _part_problems(whole: Any, most_tokens: int, at: str = "") -> Iterator[Problem]:
-    for path, part in _parts(whole, at):
+    for path, part in parts_of(whole, at):
         match part:
             case CustomBrain() | CustomTopology() if ":" in part.name:
                 yield _of_ones_own(f"{path}.name", part.name)
@@ -199,7 +226,7 @@ def _too_many(path: str, got: int, most: int) -> Problem:
     return Problem("this is more than the endpoint takes", path, got=str(got), expected=f"at most {most}")
 
 
-def _parts(value: Any, path: str) -> Iterator[tuple[str, BaseModel]]:
+def parts_of(value: Any, path: str = "") -> Iterator[tuple[str, BaseModel]]:
     """Every spec inside a spec, with its dotted path."""
     if isinstance(value, BaseModel):
         if path:
@@ -212,4 +239,4 @@ def _parts(value: Any, path: str) -> Iterator[tuple[str, BaseModel]]:
     else:
         return
     for name, item in items:
-        yield from _parts(item, f"{path}.{name}" if path else str(name))
+        yield from parts_of(item, f"{path}.{name}" if path else str(name))

@@ -3,6 +3,9 @@
 What is to be played stands in the store, and who plays it holds a lease there, so that a host that dies loses nothing:
 once its leases have run out, another host goes on from the last committed tick to the same end. A simulation that has
 ended, is paused, or waits for a person takes up nothing here.
+
+Each is played in a thread of its own, so that one whose ticks compute for long holds up neither the others nor the
+event loop of the host, in which the models are asked and nothing else happens.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from steerline.config.simulation import SimulationSpec
 from steerline.errors import LeaseError, SimulationError, SteerlineError, StoreAwayError
 from steerline.inference.client import InferenceClient
 from steerline.inference.request import Backend
+from steerline.serving.threads import DistantClient, apart
 from steerline.simulation.asking import served_names
 from steerline.simulation.engine import LEASE_S, Engine, HandedOver, Surroundings
 from steerline.simulation.lease_keeper import LeaseKeeper
@@ -142,7 +146,8 @@ class SimulationHost:
         self._leaving = True
         self.wake()
         if self._looker is not None:
-            await self._looker
+            # Whatever it ended with, leases are given back.
+            await asyncio.wait({self._looker})
         tasks = [*self._played.values(), *([] if self._seen_off is None else [self._seen_off])]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self._grace_s)
@@ -172,11 +177,13 @@ class SimulationHost:
             # Those that are played already may be among them, between two leases.
             found = await asyncio.to_thread(self._store.runnable, free + len(self._played))
             for sim in [sim for sim in found if sim not in self._played][:free]:
-                self._played[sim] = task = asyncio.create_task(self._attend(sim), name=f"simulation {sim}")
+                name, attending = f"simulation {sim}", self._attend(sim, asyncio.get_running_loop())
+                self._played[sim] = task = asyncio.create_task(apart(attending, name), name=name)
                 task.add_done_callback(partial(self._rested, sim))
         if self._seen_off is None and time.monotonic() >= self._record_after:
             for sim in await asyncio.to_thread(partial(self._store.runnable, 1, ended=True)):
-                self._seen_off = asyncio.create_task(self._see_off(sim), name=f"end of simulation {sim}")
+                name = f"end of simulation {sim}"
+                self._seen_off = asyncio.create_task(apart(self._see_off(sim), name), name=name)
                 self._seen_off.add_done_callback(self._was_seen_off)
 
     def _rested(self, sim: str, _task: asyncio.Task[None]) -> None:
@@ -189,13 +196,18 @@ class SimulationHost:
         self._seen_off = None
         self.wake()
 
-    async def _attend(self, sim: str) -> None:
-        """Play a simulation until it stands still. What fails stays with it."""
+    async def _attend(self, sim: str, home: asyncio.AbstractEventLoop) -> None:
+        """Play a simulation until it stands still. What fails stays with it.
+
+        Args:
+            sim: the simulation.
+            home: the host's event loop; this runs in another one.
+        """
         served = 0
         try:
             hosted = self._store.hosted(sim)
             served = 0 if hosted is None else hosted.number
-            await self._play(sim)
+            await self._play(sim, home)
         except HandedOver:
             log.info("simulation %s is handed over", sim)
         except LeaseError as error:
@@ -206,13 +218,15 @@ class SimulationHost:
         except Exception as error:  # noqa: BLE001  a scenario or policy of somebody's own may raise anything
             self._fail(sim, served, error)
 
-    async def _play(self, sim: str) -> None:
+    async def _play(self, sim: str, home: asyncio.AbstractEventLoop) -> None:
         hosted = self._store.hosted(sim)
         assert hosted is not None
         self._take(sim, hosted.ticks)
         spec = SimulationSpec.model_validate(hosted.record.spec)
-        self._reach(spec)
-        around = Surroundings(client=self._client, leaving=lambda: self._leaving)
+        assert self._client is not None
+        # Models are opened where they are asked.
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._reach(spec), home))
+        around = Surroundings(client=DistantClient(self._client, home), leaving=lambda: self._leaving)
         engine = Engine(spec, self._store, sim, around=around, owner=self.name, lease_s=self._limits.lease_s)
         result = await engine.run()
         log.info("simulation %s is %s after %d ticks: %s", sim, result.status, result.tick, result.reason)
@@ -238,7 +252,7 @@ class SimulationHost:
             )
         self._store.operate(sim, TAKEN, {"by": self.name, "ticks": ticks})
 
-    def _reach(self, spec: SimulationSpec) -> None:
+    async def _reach(self, spec: SimulationSpec) -> None:
         """Open the models that a simulation names and that nobody has asked for yet."""
         assert self._client is not None
         for name in served_names(spec).values():
@@ -267,7 +281,7 @@ class SimulationHost:
             try:
                 # Whoever takes it over meanwhile sees it off as well, and recording it again changes nothing.
                 with LeaseKeeper(self._store, lease, self._limits.lease_s, lambda error: log.warning("%s", error)):
-                    again_at = await self._record(sim)
+                    again_at = self._record(sim)
                 self._store.postpone(lease, again_at)
             finally:
                 self._store.release(lease)
@@ -275,12 +289,12 @@ class SimulationHost:
             # It stays to be seen off: by the host that has taken it, or by whoever reaches the store next.
             log.info("simulation %s is left to be seen off: %s", sim, error)
 
-    async def _record(self, sim: str) -> float | None:
+    def _record(self, sim: str) -> float | None:
         """Record a simulation, once; when to try again, where that failed."""
         if self._recording is None or any(entry.kind == RECORDED for entry in self._store.operations(sim)):
             return None
         try:
-            where = await asyncio.to_thread(self._recording.record, self._store, sim)
+            where = self._recording.record(self._store, sim)
         except Exception as error:  # noqa: BLE001  whatever it is, the simulation has ended well
             log.warning("simulation %s is not recorded, and is tried again: %s", sim, error)
             self._store.operate(sim, "not_recorded", {"reason": told(error)})

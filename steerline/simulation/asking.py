@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from steerline.config.inference import ServedBackendSpec
 from steerline.config.render import identity
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import LlmBrain
-from steerline.inference.client import Caller, InferenceClient, OnResult
+from steerline.inference.client import OnResult
 from steerline.inference.request import ChatMessage, GenRequest, GenResult
 from steerline.simulation.action import Structured
 from steerline.simulation.budgets import Budget
@@ -29,6 +31,31 @@ def served_names(spec: SimulationSpec) -> dict[str, str]:
     """What a simulation calls its served models, to the endpoint's name for them."""
     backends = ((alias, ref.backend) for alias, ref in spec.models.items())
     return {alias: backend.name for alias, backend in backends if isinstance(backend, ServedBackendSpec)}
+
+
+class Asking(Protocol):
+    """What a run's line of work can do; see `steerline.inference.client.Caller`."""
+
+    async def ask_all(self, requests: Sequence[GenRequest], on_result: OnResult | None = None) -> list[GenResult]:
+        """The answers, in order; each is told as it comes."""
+        ...
+
+    def away(self) -> AbstractContextManager[None]:
+        """While inside, it waits for something other than a model."""
+        ...
+
+
+class Models(Protocol):
+    """Who reaches the models: an `InferenceClient`, wherever its event loop is."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The aliases that it reaches."""
+        ...
+
+    def caller(self, names: Mapping[str, str] | None = None) -> AbstractContextManager[Asking]:
+        """A line of work."""
+        ...
 
 
 @dataclass
@@ -52,14 +79,14 @@ class Asker:
         client: who reaches the models; none where every answer comes from the journal.
     """
 
-    def __init__(self, game: Game, sim: str, journal: Journal, budget: Budget, client: InferenceClient | None) -> None:
+    def __init__(self, game: Game, sim: str, journal: Journal, budget: Budget, client: Models | None) -> None:
         self._game = game
         self._sim = sim
         self._journal = journal
         self._budget = budget
         self._client = client
         self._names = served_names(game.spec)
-        self.caller: Caller | None = None
+        self.caller: Asking | None = None
         """The run's line of work; set while it runs."""
         self._revisions = {
             alias: f"{ref.revision}:{digest(identity(ref.backend))[:16]}" for alias, ref in game.spec.models.items()

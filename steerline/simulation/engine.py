@@ -14,8 +14,7 @@ from typing import Literal
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_running import HybridReplay, PauseStep
 from steerline.errors import LeaseError, SimulationError, StoreAwayError
-from steerline.inference.client import InferenceClient
-from steerline.simulation.asking import Asker, served_names
+from steerline.simulation.asking import Asker, Models, served_names
 from steerline.simulation.brains import Brains
 from steerline.simulation.budgets import Budget
 from steerline.simulation.commits import Commits, OnCommit, is_closed
@@ -42,7 +41,7 @@ LEASE_S = 30.0
 class Surroundings:
     """What a run finds around it. All of it may be left out."""
 
-    client: InferenceClient | None = None
+    client: Models | None = None
     """Who reaches the models."""
     ask_human: AskHuman | None = None
     """Asks a person who is here."""
@@ -313,7 +312,7 @@ def result_of(game: Game, store: Store, sim: str, world: World, status: Status, 
     return Result(game.spec, sim, status, reason, world.tick, world.state, outcome, values, events)
 
 
-def _check_models(spec: SimulationSpec, client: InferenceClient | None) -> None:
+def _check_models(spec: SimulationSpec, client: Models | None) -> None:
     """See that a client reaches every model that a spec names."""
     known, names = () if client is None else client.models, served_names(spec)
     missing = next((alias for alias in spec.models if names.get(alias, alias) not in known), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from steerline.config.simulation_agents import AgentSpec, HybridBrain, ScriptedBrain, StubBrain
+from steerline.config.simulation_agents import AgentSpec, policy_part
 from steerline.errors import SimulationError
 from steerline.simulation.canonical import check_plain
 from steerline.simulation.event import Event, EventDraft
@@ -13,8 +13,6 @@ from steerline.simulation.mail import ENVIRONMENT
 from steerline.simulation.populations import populate
 from steerline.simulation.turn import Decider
 from steerline.simulation.world import World, seat_of
-
-_WITH_POLICY = (ScriptedBrain, StubBrain, HybridBrain)
 
 
 async def begin(game: Game, decider: Decider) -> tuple[World, list[EventDraft]]:
@@ -69,7 +67,7 @@ def world_of(game: Game, agents: Iterable[AgentSpec], seq: int) -> World:
 def _check_policy(game: Game, agent: AgentSpec) -> None:
     """See that the scenario has the policies that an agent names."""
     reflection = agent.evolution.policy if agent.evolution is not None else None
-    for name in (agent.brain.policy if isinstance(agent.brain, _WITH_POLICY) else None, reflection):
+    for name in (policy_part(agent.brain), reflection):
         if name is not None and name not in game.scenario.scripted:
             raise SimulationError(
                 f"{game.spec.scenario} has no scripted policy {name}",

@@ -6,7 +6,7 @@ Each is an event with all that it did, so that a replay needs nobody outside.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from steerline.config.simulation_agents import AgentSpec
@@ -19,8 +19,9 @@ from steerline.simulation.memory import Record
 from steerline.simulation.message import Draft
 from steerline.simulation.reshaping import reshaped
 from steerline.simulation.scene import Scene, place_of, said
-from steerline.simulation.steering_agents import steered
+from steerline.simulation.steering_agents import sampled, steered
 from steerline.simulation.store.base import ControlKind
+from steerline.simulation.turn import Turn
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ async def _carry_out(scene: Scene, intervention: Intervention, payload: Mapping[
             send(scene, [draft], {})
         case "state":
             rng = scene.rng.within("rehearsal")
-            scene.world.state = reshaped(scene.game.scenario, scene.world.state, payload["fields"], rng)
+            world = scene.world
+            world.state = reshaped(scene.game.scenario, world.state, payload["fields"], world.agents, rng)
         case "agents":
             _replace_agents(scene, payload["agents"])
         case "steering":
@@ -107,7 +109,7 @@ async def _carry_out(scene: Scene, intervention: Intervention, payload: Mapping[
 async def _question(scene: Scene, intervention: Intervention, agents: Sequence[str], legal: ActionSpec) -> None:
     question = str(intervention.payload["question"])
     alive = [agent for agent in agents if agent in scene.world.agents]
-    turns = [scene.ask(agent, question, legal, "interview") for agent in alive]
+    turns = [_drawn(scene.ask(agent, question, legal, "interview"), intervention.payload) for agent in alive]
     for turn, decision in zip(turns, await scene.decider.decide(turns) if turns else (), strict=True):
         action = scene.read(turn, decision)
         payload = place_of(
@@ -120,6 +122,13 @@ async def _question(scene: Scene, intervention: Intervention, agents: Sequence[s
             record = Record(scene.tick, "interview", f"I was asked: {question}\nI answered: {action.raw_text}")
             remember(scene, turn.agent.id, [record])
     scene.round += 1
+
+
+def _drawn(turn: Turn, payload: Mapping[str, Any]) -> Turn:
+    """A turn whose answer is drawn as whoever asks wants it, where they say so."""
+    agent = sampled(turn.agent, payload.get("sampling") or {})
+    seed = payload.get("seed")
+    return replace(turn, agent=agent, rng=turn.rng if seed is None else turn.rng.within(f"seed/{seed}"))
 
 
 def _replace_agents(scene: Scene, agents: Mapping[str, Any]) -> None:

@@ -17,17 +17,20 @@ ENVIRONMENT = "environment"
 def deliver(scene: Scene) -> None:
     """Put what is due by now into the inboxes of the living."""
     world = scene.world
-    due = [flight for flight in world.flights if flight.due <= scene.tick]
-    if not due:
-        return
-    world.flights = tuple(flight for flight in world.flights if flight.due > scene.tick)
-    reached: dict[tuple[str, int], list[str]] = {}
-    for flight in due:
-        if flight.recipient in world.agents:
-            world.inbox[flight.recipient] = (*world.inbox.get(flight.recipient, ()), flight.message)
-            reached.setdefault((flight.message.id, flight.sent), []).append(flight.recipient)
-    for (message, sent), recipients in reached.items():
-        scene.log("deliver", "msg.delivered", {"id": message, "recipients": recipients}, cause=sent)
+    fresh: dict[str, list[Message]] = {}
+    on_their_way: list[Flight] = []
+    for flight in world.flights:
+        arrived = [to for to in flight.copies if flight.due[to] <= scene.tick]
+        reached = [to for to in arrived if to in world.agents]
+        for to in reached:
+            fresh.setdefault(to, []).append(flight.copies[to])
+        if reached:
+            scene.log("deliver", "msg.delivered", {"id": flight.id, "recipients": reached}, cause=flight.sent)
+        if len(arrived) < len(flight.copies):
+            on_their_way.append(flight.without(arrived))
+    world.flights = tuple(on_their_way)
+    for to, messages in fresh.items():
+        world.inbox[to] = (*world.inbox.get(to, ()), *messages)
 
 
 def send(scene: Scene, drafts: Sequence[Draft], read: Mapping[str, tuple[str, ...]]) -> None:
@@ -48,7 +51,8 @@ def send(scene: Scene, drafts: Sequence[Draft], read: Mapping[str, tuple[str, ..
         parcel = Parcel(message, dict.fromkeys(routes, message), due)
         if draft.sender != ENVIRONMENT:
             _pass_interceptors(scene, parcel, sent)
-        flights += [Flight(parcel.due[to], to, copy, sent) for to, copy in parcel.copies.items()]
+        if parcel.copies:
+            flights.append(Flight(message.id, sent, parcel.copies, parcel.due))
     scene.world.flights += tuple(flights)
 
 

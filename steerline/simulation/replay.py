@@ -18,6 +18,7 @@ from steerline.simulation.store.memory import MemoryStore
 from steerline.simulation.turn import Decider, Decision, Turn
 
 FORK_LEASE_S = 30.0
+_LONGEST_NAME = 63
 
 
 async def replay_strictly(spec: SimulationSpec, events: Sequence[Event], calls: Sequence[Call]) -> Result:
@@ -91,17 +92,19 @@ async def fork(
     *,
     agents: Mapping[str, AgentSpec] | None = None,
     spec: SimulationSpec | None = None,
+    name: str | None = None,
 ) -> SimulationSpec:
     """Make a simulation that shares another one's history up to a tick, and goes its own way from there.
 
     Args:
         store: where both are.
         sim: the simulation that is there.
-        new: name of the other one.
+        new: id of the other one.
         at: ticks that they share.
         agents: agents that are different from there on: another brain, steering, profile or memory.
         spec: the spec of the new one, e.g. with further models or limits; none takes the old one's. What decides the
             shared history must be the same.
+        name: what people call it; none says where it comes from: `<name>-fork-at-<tick>`.
 
     Returns:
         the spec to run the new one with.
@@ -120,7 +123,8 @@ async def fork(
     if not any(event.kind == "tick.committed" and event.tick == at - 1 for event in events):
         raise SimulationError(f"{sim} has no tick {at} to fork at", got=at, expected="1 to the ticks it has played")
     until = HybridReplay(kind="hybrid", until=at)
-    fork_spec = (spec or old_spec).model_copy(update={"replay": until, "name": new})
+    fork_spec = spec or old_spec
+    fork_spec = fork_spec.model_copy(update={"replay": until, "name": name or _forked(fork_spec.name, at)})
     # Rebuilt before anything is written: a log that cannot be played is not worth sharing.
     await restore(Game.of(old_spec), store, sim, until=at)
     store.create(new, fork_spec.model_dump(mode="json"), Game.of(fork_spec).fingerprint)
@@ -133,3 +137,8 @@ async def fork(
         changed = {name: agent.model_dump(mode="json") for name, agent in agents.items()}
         store.post(new, Control(f"fork/{at}", "agents", {"agents": changed}))
     return fork_spec
+
+
+def _forked(name: str, at: int) -> str:
+    mark = f"-fork-at-{at}"
+    return name[: _LONGEST_NAME - len(mark)] + mark

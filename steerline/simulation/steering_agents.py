@@ -1,4 +1,4 @@
-"""An agent whose steering is moved while its simulation runs."""
+"""An agent whose model is steered, or drawn from, otherwise while its simulation runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from steerline.config.inference import SamplingSpec
 from steerline.config.simulation_agents import AgentSpec, LlmBrain, model_part
 from steerline.config.simulation_running import ModelRef
 from steerline.config.steering import BoostSpec, SteeringSpec
@@ -48,9 +49,32 @@ def steered(agent: AgentSpec, payload: Mapping[str, Any], models: Mapping[str, M
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SimulationError(f"this is no steering: {where} {first['msg']}".strip(), got=first["input"]) from error
-    moved = llm.model_copy(update={"steering": steering})
+    return _with_llm(agent, llm.model_copy(update={"steering": steering}))
+
+
+def sampled(agent: AgentSpec, changes: Mapping[str, Any]) -> AgentSpec:
+    """An agent whose answers are drawn otherwise; one that asks no model is as it was.
+
+    Args:
+        agent: as it is.
+        changes: fields of its model's `sampling`.
+
+    Raises:
+        SimulationError: the new sampling is none.
+    """
+    llm = llm_of(agent)
+    if llm is None:
+        return agent
+    try:
+        sampling = SamplingSpec.model_validate({**llm.sampling.model_dump(), **changes})
+    except ValidationError as error:
+        raise SimulationError("this is no sampling", got=dict(changes)) from error
+    return _with_llm(agent, llm.model_copy(update={"sampling": sampling}))
+
+
+def _with_llm(agent: AgentSpec, llm: LlmBrain) -> AgentSpec:
     is_whole = isinstance(agent.brain, LlmBrain)
-    return agent.model_copy(update={"brain": moved if is_whole else agent.brain.model_copy(update={"llm": moved})})
+    return agent.model_copy(update={"brain": llm if is_whole else agent.brain.model_copy(update={"llm": llm})})
 
 
 def _of_strength(steering: SteeringSpec, strength: Any) -> SteeringSpec:

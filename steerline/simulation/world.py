@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,14 +16,21 @@ from steerline.simulation.scenario import Seat, State
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A message on its way to one agent."""
+    """A message on its way."""
 
-    due: int
-    """First tick in which it may arrive."""
-    recipient: str
-    message: Message
+    id: str
+    """The message's."""
     sent: int
     """Number of the event that sent it."""
+    copies: Mapping[str, Message]
+    """By recipient, in the order in which they hear it. All that nobody changed are one and the same."""
+    due: Mapping[str, int]
+    """By recipient, the first tick in which its copy may arrive."""
+
+    def without(self, recipients: Collection[str]) -> Flight:
+        """The flight to the others."""
+        there = set(recipients)
+        return replace(self, copies={to: copy for to, copy in self.copies.items() if to not in there})
 
 
 @dataclass(slots=True)
@@ -64,15 +72,20 @@ class World:
         )
 
     def pack(self) -> bytes:
-        """As bytes, for a snapshot."""
+        """As bytes, for a snapshot. A message stands there once, however many have it or are to have it."""
+        messages = _Messages()
         fields = {
             **{
                 name: getattr(self, name)
                 for name in ("tick", "seq", "state", "topology", "scores", "counters", "ended")
             },
             "agents": [agent.model_dump(mode="json", exclude_defaults=True) for agent in self.agents.values()],
-            "inbox": {agent: [message.to_json() for message in inbox] for agent, inbox in self.inbox.items()},
-            "flights": [[f.due, f.recipient, f.message.to_json(), f.sent] for f in self.flights],
+            "inbox": {agent: [messages.place(message) for message in inbox] for agent, inbox in self.inbox.items()},
+            "flights": [
+                [f.id, f.sent, [[to, f.due[to], messages.place(copy)] for to, copy in f.copies.items()]]
+                for f in self.flights
+            ],
+            "messages": messages.plain,
             "memories": {agent: [asdict(record) for record in records] for agent, records in self.memories.items()},
         }
         return zlib.compress(canonical(fields), level=1)
@@ -82,14 +95,36 @@ class World:
         """What `pack` gave."""
         fields = plain(zlib.decompress(content))
         agents = [AgentSpec.model_validate(agent) for agent in fields["agents"]]
-        inbox = {agent: tuple(map(Message.from_json, inbox)) for agent, inbox in fields["inbox"].items()}
+        messages = [Message.from_json(message) for message in fields.pop("messages")]
+        inbox = {agent: tuple(messages[place] for place in inbox) for agent, inbox in fields["inbox"].items()}
         memories = {agent: tuple(Record(**r) for r in records) for agent, records in fields["memories"].items()}
         flights = tuple(
-            Flight(due, to, Message.from_json(message), sent) for due, to, message, sent in fields["flights"]
+            Flight(
+                name,
+                sent,
+                {to: messages[place] for to, _, place in copies},
+                {to: due for to, due, _ in copies},
+            )
+            for name, sent, copies in fields["flights"]
         )
         return cls(
             **{**fields, "agents": {a.id: a for a in agents}, "inbox": inbox, "memories": memories, "flights": flights}
         )
+
+
+class _Messages:
+    """The messages of a snapshot, which are told apart by what they are and not by what they say."""
+
+    def __init__(self) -> None:
+        self.plain: list[dict[str, Any]] = []
+        self._places: dict[int, int] = {}
+
+    def place(self, message: Message) -> int:
+        """Where a message stands among them."""
+        place = self._places.setdefault(id(message), len(self.plain))
+        if place == len(self.plain):
+            self.plain.append(message.to_json())
+        return place
 
 
 def seat_of(agent: AgentSpec) -> Seat:

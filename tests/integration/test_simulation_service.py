@@ -103,14 +103,14 @@ def test_what_ended_is_in_mlflow_once_with_the_models_it_used(stack: Stack, tmp_
 
 
 @pytest.fixture
-def endpoint(stack: Stack, tmp_path: Path) -> Iterator[str]:
-    """The endpoint, with a lease that soon runs out."""
+def endpoint(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) -> Iterator[str]:
+    """The endpoint, with leases of so many seconds."""
     (port,) = free_ports(1)
     spec = {
         "models": {"noisy": NOISY},
         "store": str(tmp_path / "simulations.db"),
         "access": {"required": False},
-        "limits": {"lease_s": 2.0, "simulations": 4},
+        "limits": {"lease_s": request.param, "simulations": 4},
         "tracking": None,
         "console": False,
     }
@@ -140,6 +140,7 @@ def followed(endpoint: str, sim: str) -> list[int]:
                         return seen
 
 
+@pytest.mark.parametrize("endpoint", [2.0], indirect=True)
 def test_killing_a_replica_under_load_loses_no_event_and_no_simulation(endpoint: str) -> None:
     ticks, count = 300, 6
     with httpx.Client(base_url=endpoint, timeout=60) as client:
@@ -161,3 +162,20 @@ def test_killing_a_replica_under_load_loses_no_event_and_no_simulation(endpoint:
             assert after[: len(before[sim])] == before[sim]
             alone = run(spec.model_copy(update={"seed": seed}), backends={"noisy": NoisyBackend(SPEC)})
             assert client.get(f"/v1/simulations/{sim}").json()["hash"] == alone.hash
+
+
+@pytest.mark.parametrize("endpoint", [600.0], indirect=True)
+def test_a_replica_that_is_told_to_end_hands_over_long_before_its_leases_run_out(endpoint: str) -> None:
+    ticks = 300
+    with httpx.Client(base_url=endpoint, timeout=60) as client:
+        sim = client.post("/v1/simulations", json=game(ticks)).json()["id"]
+        view = lambda: client.get(f"/v1/simulations/{sim}").json()  # noqa: E731
+        eventually(lambda: view()["tick"] > 20 or None)
+        for pid in replicas_that_play():
+            os.kill(pid, signal.SIGTERM)
+        eventually(lambda: view()["status"] == "ended" or None, 80)
+        happened = [operation["kind"] for operation in view()["operations"]]
+        assert happened.count("taken") == 2
+        assert happened.count("handed_over") == 1
+        spec = SimulationSpec.model_validate(view()["spec"])
+        assert view()["hash"] == run(spec, backends={"noisy": NoisyBackend(SPEC)}).hash

@@ -107,6 +107,18 @@ class Hosted:
     """Seconds since 1970 from which it is to be played; none while nobody wants that."""
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a simulation of the hosts stands, in short."""
+
+    sim: str
+    status: str
+    due: float | None
+    """As in `Hosted`."""
+    metrics: Mapping[str, float] | None
+    """The scenario's last numbers; none before the first tick."""
+
+
 class Store(Protocol):
     """Keeps simulations. Every write of an owner carries its lease and is refused once another owner has taken over."""
 
@@ -194,10 +206,6 @@ class Store(Protocol):
         """
         ...
 
-    def last(self, sim: str, kind: str) -> Event | None:
-        """The last event of a kind."""
-        ...
-
     def put_calls(self, lease: Lease, calls: Sequence[Call]) -> None:
         """Add calls to the journal; one at the same place is replaced.
 
@@ -274,6 +282,14 @@ class Store(Protocol):
             most: of them.
             before: only those whose place is lower.
             statuses: only those that stand so; none takes all.
+        """
+        ...
+
+    def summaries(self, sims: Sequence[str]) -> Sequence[Summary]:
+        """Of these simulations, those that were given to the hosts, in no order; read at once, however many they are.
+
+        Args:
+            sims: a few thousand at most.
         """
         ...
 

@@ -1,7 +1,12 @@
-"""A store in this process's memory, for runs that nobody needs to find again."""
+"""A store in this process's memory, for runs that nobody needs to find again.
+
+Threads may share it: each simulation has one owner, whoever goes through what others add to goes through a copy, and
+a lock keeps what is asked of the hosts apart from what they say about it.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +14,16 @@ from itertools import islice
 from typing import Any
 
 from steerline.simulation.event import GENESIS, Event
-from steerline.simulation.store.base import Call, Control, Hosted, Lease, Operation, SimulationRecord, Snapshot
+from steerline.simulation.store.base import (
+    Call,
+    Control,
+    Hosted,
+    Lease,
+    Operation,
+    SimulationRecord,
+    Snapshot,
+    Summary,
+)
 from steerline.simulation.store.checks import check_follows, check_lease, check_same, check_takeover
 
 
@@ -51,6 +65,7 @@ class MemoryStore:
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._experiments: dict[str, Mapping[str, Any]] = {}
+        self._asking = threading.Lock()
 
     def create(self, sim: str, spec: Mapping[str, Any], fingerprint: str) -> SimulationRecord:
         if sim not in self._kept:
@@ -106,9 +121,6 @@ class MemoryStore:
         found = (e for e in self._kept[sim].events[after:] if not kinds or e.kind in kinds)
         return islice((e for e in found if agent is None or e.agent == agent), most)
 
-    def last(self, sim: str, kind: str) -> Event | None:
-        return next((event for event in reversed(self._kept[sim].events) if event.kind == kind), None)
-
     def put_calls(self, lease: Lease, calls: Sequence[Call]) -> None:
         self._owned(lease).calls.update({(call.tick, call.agent, call.index): call for call in calls})
 
@@ -117,11 +129,12 @@ class MemoryStore:
         return (calls[place] for place in sorted(calls) if first_tick is None or place[0] >= first_tick)
 
     def call_at(self, address: str) -> Call | None:
-        return next((c for kept in self._kept.values() for c in kept.calls.values() if c.address == address), None)
+        calls = (call for kept in list(self._kept.values()) for call in list(kept.calls.values()))
+        return next((call for call in calls if call.address == address), None)
 
     def snapshot(self, sim: str, most: int | None = None) -> Snapshot | None:
         snapshots = self._kept[sim].snapshots
-        newest = max((tick for tick in snapshots if most is None or tick <= most), default=None)
+        newest = max((tick for tick in list(snapshots) if most is None or tick <= most), default=None)
         return None if newest is None else snapshots[newest]
 
     def drop_snapshots(self, sim: str) -> None:
@@ -140,7 +153,7 @@ class MemoryStore:
 
     def controls(self, sim: str) -> Sequence[Control]:
         kept = self._kept[sim]
-        return [control for control in kept.controls.values() if control.id not in kept.applied]
+        return [control for control in list(kept.controls.values()) if control.id not in kept.applied]
 
     def operate(self, sim: str, kind: str, payload: Mapping[str, Any]) -> None:
         self._kept[sim].operations.append(Operation(self._clock(), kind, payload))
@@ -153,33 +166,43 @@ class MemoryStore:
 
     def want(self, sim: str, until: int | None = None) -> None:
         kept, asked = self._kept[sim], self._enlisted(sim)
-        kept.applied.update(control.id for control in kept.controls.values() if control.kind == "pause")
-        asked.number, asked.until, asked.due = asked.number + 1, until, self._clock()
+        with self._asking:
+            kept.applied.update(control.id for control in list(kept.controls.values()) if control.kind == "pause")
+            asked.number, asked.until, asked.due = asked.number + 1, until, self._clock()
 
     def nudge(self, sim: str) -> None:
         kept = self._kept[sim]
-        if kept.asked is not None and (kept.asked.due is not None or kept.record.status == "waiting"):
-            kept.asked.number, kept.asked.due = kept.asked.number + 1, self._clock()
+        with self._asking:
+            if kept.asked is not None and (kept.asked.due is not None or kept.record.status == "waiting"):
+                kept.asked.number, kept.asked.due = kept.asked.number + 1, self._clock()
 
     def hosted(self, sim: str) -> Hosted | None:
         kept = self._kept.get(sim)
         if kept is None or kept.asked is None:
             return None
-        asked, committed = kept.asked, self.last(sim, "tick.committed")
+        asked, committed = kept.asked, self._last(sim, "tick.committed")
         ticks = 0 if committed is None else committed.tick + 1
         return Hosted(kept.record, asked.place, asked.created, ticks, asked.number, asked.until, asked.due)
 
     def hosted_page(self, most: int, before: int | None = None, statuses: Sequence[str] = ()) -> Sequence[Hosted]:
-        all_ = [one for sim in self._kept if (one := self.hosted(sim)) is not None]
+        all_ = [one for sim in list(self._kept) if (one := self.hosted(sim)) is not None]
         fit = [one for one in all_ if not statuses or one.record.status in statuses]
         older = [one for one in fit if before is None or one.place < before]
         return sorted(older, key=lambda one: -one.place)[:most]
+
+    def summaries(self, sims: Sequence[str]) -> Sequence[Summary]:
+        found = [one for sim in sims if (one := self.hosted(sim)) is not None]
+        last = [self._last(one.record.sim, "metric.recorded") for one in found]
+        return [
+            Summary(one.record.sim, one.record.status, one.due, None if event is None else event.payload["values"])
+            for one, event in zip(found, last, strict=True)
+        ]
 
     def runnable(self, most: int, *, ended: bool = False) -> Sequence[str]:
         now = self._clock()
         due = [
             (kept.asked.due, kept.asked.place, sim)
-            for sim, kept in self._kept.items()
+            for sim, kept in list(self._kept.items())
             if kept.asked is not None and kept.asked.due is not None and kept.asked.due <= now
             if kept.lease is None or kept.lease.expires <= now
             if (kept.record.status in ("ended", "stopped")) == ended
@@ -197,13 +220,14 @@ class MemoryStore:
         again_at: float | None = None,
     ) -> bool:
         kept = self._owned(lease)
-        if pause is not None and (pause in kept.applied or pause not in kept.controls):
-            return False
-        kept.record = replace(kept.record, status=status, reason=reason)
-        if pause is not None:
-            kept.applied.add(pause)
-        if kept.asked is not None and (pause is not None or kept.asked.number == served):
-            kept.asked.due = None if pause is not None else again_at
+        with self._asking:
+            if pause is not None and (pause in kept.applied or pause not in kept.controls):
+                return False
+            kept.record = replace(kept.record, status=status, reason=reason)
+            if pause is not None:
+                kept.applied.add(pause)
+            if kept.asked is not None and (pause is not None or kept.asked.number == served):
+                kept.asked.due = None if pause is not None else again_at
         return True
 
     def postpone(self, lease: Lease, again_at: float | None) -> None:
@@ -224,10 +248,13 @@ class MemoryStore:
     def close(self) -> None:
         """Nothing is held."""
 
+    def _last(self, sim: str, kind: str) -> Event | None:
+        return next((event for event in reversed(self._kept[sim].events) if event.kind == kind), None)
+
     def _enlisted(self, sim: str) -> _Asked:
         kept = self._kept[sim]
         if kept.asked is None:
-            place = 1 + sum(1 for other in self._kept.values() if other.asked is not None)
+            place = 1 + sum(1 for other in list(self._kept.values()) if other.asked is not None)
             kept.asked = _Asked(place, self._clock())
         return kept.asked
 

@@ -8,19 +8,20 @@ from steerline.errors import SimulationError
 from steerline.home import home
 from steerline.simulation.store.base import Store
 from steerline.simulation.store.memory import MemoryStore
-from steerline.simulation.store.sqlite import SqliteStore
+from steerline.simulation.store.sqlite import BUSY_S, SqliteStore
 
 MEMORY = "memory"
 DEFAULT_FILE = "simulations.db"
 
 
-def open_store(address: str | None = None, *, sync: bool = True) -> Store:
+def open_store(address: str | None = None, *, sync: bool = True, busy_s: float = BUSY_S) -> Store:
     """Open a store.
 
     Args:
         address: `memory`, a file, or `postgresql://user@host/database`; none takes `simulations.db` in the Steerline
             home.
         sync: whether a committed tick survives a power cut; a PostgreSQL server decides that itself.
+        busy_s: seconds that a call waits for a file that another process holds; a PostgreSQL server holds up nobody.
 
     Raises:
         SimulationError: it cannot be opened, or the address is of another kind.
@@ -37,4 +38,4 @@ def open_store(address: str | None = None, *, sync: bool = True) -> Store:
         from steerline.simulation.store.postgres import PostgresStore
 
         return PostgresStore(address)
-    return SqliteStore(Path(address) if address is not None else home() / DEFAULT_FILE, sync=sync)
+    return SqliteStore(Path(address) if address is not None else home() / DEFAULT_FILE, sync=sync, busy_s=busy_s)

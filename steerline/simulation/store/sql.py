@@ -13,7 +13,16 @@ from typing import Any
 from steerline.errors import SimulationError
 from steerline.simulation.canonical import canonical, plain
 from steerline.simulation.event import GENESIS, Event
-from steerline.simulation.store.base import Call, Control, Hosted, Lease, Operation, SimulationRecord, Snapshot
+from steerline.simulation.store.base import (
+    Call,
+    Control,
+    Hosted,
+    Lease,
+    Operation,
+    SimulationRecord,
+    Snapshot,
+    Summary,
+)
 from steerline.simulation.store.checks import check_follows, check_lease, check_same, check_takeover
 
 TABLES = (
@@ -163,11 +172,6 @@ class SqlStore(ABC):
             left -= len(rows)
             after = rows[-1][0]
 
-    def last(self, sim: str, kind: str) -> Event | None:
-        statement = f"SELECT {_EVENT} FROM events WHERE sim = ? AND kind = ? ORDER BY seq DESC LIMIT 1"
-        rows = self._query(statement, (sim, kind))
-        return _event_of(rows[0]) if rows else None
-
     def put_calls(self, lease: Lease, calls: Sequence[Call]) -> None:
         sim = lease.sim
         with self._transaction():
@@ -256,6 +260,20 @@ class SqlStore(ABC):
         statement = f"SELECT {_HOSTED} WHERE h.place < ?{wanted} ORDER BY h.place DESC LIMIT ?"
         rows = self._query(statement, (2**62 if before is None else before, *statuses, most))
         return [_hosted_of(row) for row in rows]
+
+    def summaries(self, sims: Sequence[str]) -> Sequence[Summary]:
+        if not sims:
+            return []
+        rows = self._query(
+            "SELECT s.sim, s.status, h.due, (SELECT e.payload FROM events e WHERE e.sim = s.sim "
+            "AND e.kind = 'metric.recorded' ORDER BY e.seq DESC LIMIT 1) "
+            f"FROM hosted h JOIN simulations s ON s.sim = h.sim WHERE h.sim IN ({', '.join('?' * len(sims))})",
+            sims,
+        )
+        return [
+            Summary(sim, status, due, None if payload is None else json.loads(payload)["values"])
+            for sim, status, due, payload in rows
+        ]
 
     def runnable(self, most: int, *, ended: bool = False) -> Sequence[str]:
         now = self._clock()

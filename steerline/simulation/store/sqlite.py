@@ -13,7 +13,7 @@ from typing import Any
 from steerline.errors import SimulationError, StoreAwayError
 from steerline.simulation.store.sql import TABLES, Rows, SqlStore
 
-_BUSY_S = 30.0
+BUSY_S = 30.0
 # Another process holds the file, or the disk does not take it: all of them pass, or are mended outside.
 _AWAY = frozenset(
     {
@@ -33,6 +33,7 @@ class SqliteStore(SqlStore):
     Args:
         path: the file; made with its folder if missing.
         sync: whether a transaction survives a power cut (fsync), or a killed process only.
+        busy_s: seconds that a call waits for another one, of this process or of another, that holds the file.
         clock: seconds since 1970.
 
     Raises:
@@ -40,14 +41,17 @@ class SqliteStore(SqlStore):
         StoreAwayError: later, by any call: the file cannot be read or written now.
     """
 
-    def __init__(self, path: Path, *, sync: bool = True, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, *, sync: bool = True, busy_s: float = BUSY_S, clock: Callable[[], float] = time.time
+    ) -> None:
         super().__init__(clock)
         self._path = path
+        self._busy_s = busy_s
         path.parent.mkdir(parents=True, exist_ok=True)
         self._mutex = threading.RLock()
         try:
             # Transactions are begun and ended here, never by the driver.
-            self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
             for table in TABLES:
@@ -57,16 +61,21 @@ class SqliteStore(SqlStore):
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        with self._mutex:
-            try:
-                yield
-            except sqlite3.OperationalError as error:
-                # The lower byte is the kind, the rest says more.
-                if error.sqlite_errorcode & 0xFF not in _AWAY:
-                    raise
-                raise StoreAwayError(
-                    "the simulation store does not answer", where=str(self._path), got=str(error)
-                ) from error
+        # Those who queue here wait no longer than the one who waits for the file.
+        if not self._mutex.acquire(timeout=self._busy_s):
+            raise self._away("other calls wait for the file")
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            # The lower byte is the kind, the rest says more.
+            if error.sqlite_errorcode & 0xFF not in _AWAY:
+                raise
+            raise self._away(str(error)) from error
+        finally:
+            self._mutex.release()
+
+    def _away(self, why: str) -> StoreAwayError:
+        return StoreAwayError("the simulation store does not answer", where=str(self._path), got=why)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

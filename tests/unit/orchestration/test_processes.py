@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
+import pytest
 
 from steerline.orchestration import processes
 from steerline.orchestration.processes import MARK, ProcessRecord
@@ -48,6 +50,20 @@ def test_a_started_process_writes_its_log_and_ends(tmp_path: Path) -> None:
     assert os.getsid(record.pid) == record.pid
     assert processes.end([record], "one") == []
     assert processes.find(record) is None
+
+
+@pytest.mark.parametrize("inherited", [signal.SIG_DFL, signal.SIG_IGN])
+def test_an_interrupt_is_heard_also_where_the_shell_ignores_it(tmp_path: Path, inherited: signal.Handlers) -> None:
+    log, before = tmp_path / "log", signal.signal(signal.SIGINT, inherited)
+    try:
+        record = start(f"try:\n    {WAITS}\nexcept KeyboardInterrupt:\n    print('in good order')", log, "polite")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    until(lambda: log.read_text() == "up\n")
+    processes.interrupt(record, 20.0)
+    assert log.read_text() == "up\nin good order\n"
+    assert processes.find(record) is None
+    processes.interrupt(record, 20.0)
 
 
 def test_a_process_that_ignores_the_request_is_killed(tmp_path: Path, monkeypatch) -> None:

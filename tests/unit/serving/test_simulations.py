@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,10 +16,14 @@ import pytest
 from steerline.config.inference import ClientSpec
 from steerline.errors import StoreAwayError, TrackingError
 from steerline.inference.request import Failure, GenRequest, GenResult
-from steerline.serving.simulations import MOST_DEATHS, RECORDED, TAKEN
+from steerline.serving.simulations import MOST_DEATHS, RECORDED, TAKEN, HostLimits
 from steerline.simulation import asking
+from steerline.simulation.action import Action
 from steerline.simulation.control import Controls
+from steerline.simulation.rng import CounterRng
 from steerline.simulation.runner import run
+from steerline.simulation.scenario import Resolution, State
+from steerline.simulation.scenarios.public_goods import PublicGoods
 from steerline.simulation.store.base import Store
 from steerline.simulation.store.memory import MemoryStore
 from steerline.simulation.store.sqlite import SqliteStore
@@ -82,23 +87,25 @@ def test_what_nobody_wants_is_left_alone(store: Store) -> None:
     assert status(store, "only-kept") == "created"
 
 
-def kill_a_host(path: Path, after: int) -> int:
-    """A host in a process of its own, killed while a model gives its so-many-th answer. Returns its pid."""
+def host_that_gets(number: signal.Signals, after: int, path: Path, limits: HostLimits = QUICK) -> int:
+    """A host in a process of its own, which gets a signal while a model gives its so-many-th answer; how it ended."""
     pid = os.fork()
     if pid:
-        return pid
+        return os.waitpid(pid, 0)[1]
     answers = 0
 
     def answer(request: GenRequest) -> str:
         nonlocal answers
         answers += 1
         if answers == after:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         return drawn(request)
 
     async def play() -> None:
-        async with host(SqliteStore(path, sync=False), backends={"m": Server(answer, max_batch=1)}):
-            await asyncio.Event().wait()
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+        async with host(SqliteStore(path, sync=False), backends={"m": Server(answer, max_batch=1)}, limits=limits):
+            await told.wait()
 
     asyncio.run(play())
     os._exit(0)
@@ -110,8 +117,7 @@ def test_killing_a_host_loses_no_event_and_no_simulation(after: int, tmp_path: P
     store, sims = SqliteStore(path, sync=False), [f"s{number}" for number in range(4)]
     for sim in sims:
         posted(store, sim, GAME)
-    pid = kill_a_host(path, after)
-    _, how = os.waitpid(pid, 0)
+    how = host_that_gets(signal.SIGKILL, after, path)
     assert os.WIFSIGNALED(how)
     assert os.WTERMSIG(how) == signal.SIGKILL
     assert any(status(store, sim) != "ended" for sim in sims)
@@ -127,6 +133,23 @@ def test_killing_a_host_loses_no_event_and_no_simulation(after: int, tmp_path: P
         hashes = [event.hash for event in store.events(sim)]
         assert hashes[: len(before[sim])] == before[sim]
         assert hashes[-1] == alone.hash
+    store.close()
+
+
+def test_a_host_process_that_is_told_to_end_hands_over_long_before_its_leases_run_out(tmp_path: Path) -> None:
+    path, patient = tmp_path / "simulations.db", replace(QUICK, lease_s=600.0)
+    store = SqliteStore(path, sync=False)
+    posted(store, "s", GAME)
+    assert host_that_gets(signal.SIGTERM, 3, path, patient) == 0
+    assert status(store, "s") == "running"
+
+    async def go_on() -> None:
+        async with host(store, limits=patient):
+            await until(lambda: status(store, "s") == "ended")
+
+    asyncio.run(go_on())
+    assert store.find("s").hash == run(GAME, backends={"m": Server()}).hash  # type: ignore[union-attr]
+    assert kinds(store, "s").count("handed_over") == 1
     store.close()
 
 
@@ -356,6 +379,40 @@ def test_a_host_that_closes_ends_its_tick_and_the_next_one_goes_on_at_once(store
     asyncio.run(play())
     assert store.find("s").hash == run(GAME, backends={"m": Server()}).hash  # type: ignore[union-attr]
     assert "handed_over" in kinds(store, "s")
+
+
+class Pondering(PublicGoods):
+    """Computes in its ticks until somebody lets it go on."""
+
+    begun, free = threading.Event(), threading.Event()
+
+    def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
+        self.begun.set()
+        assert self.free.wait(5), "nobody let it go on"
+        return super().resolve(state, actions, rng)
+
+
+def test_a_tick_that_computes_for_long_holds_up_neither_the_host_nor_the_others(store: Store) -> None:
+    pondering = spec("conditional", "free_rider", scenario=f"{__name__}:Pondering")
+
+    def expires(sim: str) -> float:
+        return store._query("SELECT expires FROM simulations WHERE sim = ?", (sim,))[0][0]  # type: ignore[attr-defined, no-any-return]
+
+    async def play() -> None:
+        async with host(store) as one:
+            posted(store, "long", pondering)
+            await until(Pondering.begun.is_set)
+            first = expires("long")
+            posted(store, "scripted", spec("conditional", "punisher"))
+            posted(store, "asking", GAME)
+            one.wake()
+            await until(lambda: status(store, "scripted") == status(store, "asking") == "ended")
+            await until(lambda: expires("long") > first)
+            assert status(store, "long") == "running"
+            Pondering.free.set()
+            await until(lambda: status(store, "long") == "ended")
+
+    asyncio.run(play())
 
 
 def test_no_more_are_played_at_once_than_allowed(store: Store) -> None:

@@ -15,6 +15,7 @@ from steerline.simulation.humans import HumanRequest
 from steerline.simulation.replay import replay_strictly
 from steerline.simulation.result import Result
 from steerline.simulation.runner import run
+from steerline.simulation.store.base import Control
 from steerline.simulation.store.memory import MemoryStore
 from tests.unit.simulation.worlds import Server, llm, spec
 
@@ -109,6 +110,19 @@ def test_an_interview_changes_nothing_but_the_log() -> None:
     assert answers["b"]["parse"] == "defaulted"
     assert result.state == run(one, backends={"m": server}).state
     assert not any("trust" in request.messages[1].content for request in server.asked if request.call.startswith("2/"))
+
+
+def test_whoever_asks_may_say_how_the_answer_is_drawn() -> None:
+    one, server = spec(llm(), "conditional"), Server()
+    for drawn in ({}, {"sampling": {"temperature": 0.3, "max_tokens": 7}}, {"seed": 5}):
+        store = MemoryStore()
+        run(one, store=store, sim="s", backends={"m": Server()}, ticks=1)
+        store.post("s", Control("i", "interview", {"question": "Who are you?", "agents": ["a"], **drawn}))
+        run(one, store=store, sim="s", backends={"m": server}, ticks=1)
+    plain, colder, seeded = [request for request in server.asked if "Who are you?" in request.messages[-1].content]
+    assert (colder.sampling.temperature, colder.sampling.max_tokens) == (0.3, 7)
+    assert colder.seed == plain.seed != seeded.seed
+    assert seeded.sampling == plain.sampling
 
 
 def test_an_interview_may_be_remembered() -> None:

@@ -11,6 +11,7 @@ from steerline.simulation.result import Result
 from steerline.simulation.runner import run
 from steerline.simulation.store.memory import MemoryStore
 from steerline.simulation.text import clean
+from steerline.simulation.world import World
 from tests.unit.simulation.chat import chat
 from tests.unit.simulation.worlds import MODEL, Server, llm
 
@@ -165,3 +166,28 @@ def test_edits_that_multiply_a_text_leave_none_longer_than_the_longest() -> None
     edit = {"kind": "edit", "pattern": ".", "replacement": "x" * 100}
     result = run(chat("echo", "greet", interceptors=[edit] * 3, max_text=500))
     assert max(len(event.payload["text"]) for event in result.of_kind("msg.changed")) == 500
+
+
+def test_messages_on_their_way_come_back_from_a_snapshot_as_they_were() -> None:
+    changes = [
+        {"kind": "edit", "pattern": "at", "replacement": "@", "match": {"recipients": ["c"]}},
+        {"kind": "delay", "ticks": 2, "match": {"recipients": ["a"]}},
+    ]
+    one = chat("echo", "greet", "echo", interceptors=changes, max_ticks=6, durability={"snapshot_every": 1})
+    store = MemoryStore()
+    for _ in range(6):
+        pieces = run(one, store=store, sim="s", ticks=1)
+    assert store.snapshot("s") is not None
+    assert pieces.hash == run(one).hash
+    assert heard(pieces, "a", 2) == {"b at 0.0"}
+    assert heard(pieces, "c", 1) == {"b @ 0.0"}
+
+
+def test_all_who_hear_a_message_share_it_in_a_world_and_in_its_snapshot() -> None:
+    store = MemoryStore()
+    run(chat("greet", "echo", "echo", "echo", durability={"snapshot_every": 1}), store=store, sim="s", ticks=2)
+    snapshot = store.snapshot("s")
+    assert snapshot is not None
+    flight = World.unpack(snapshot.world).flights[0]
+    assert list(flight.copies) == ["b", "c", "d"]
+    assert len({id(copy) for copy in flight.copies.values()}) == 1

@@ -21,11 +21,13 @@ from tests.unit.simulation.worlds import spec
 
 GAME = Game.of(spec("conditional", "conditional"))
 RNG = CounterRng(0).at(3)
+AGENTS = {agent.id: agent for agent in GAME.spec.agents}
 STATE: dict[str, Any] = {
     **GAME.scenario.reset([Seat("a"), Seat("b")], GAME.rng.within("reset")),  # what the scenario itself reads
     "share": 0.5,
     "names": ["a", "b"],
     "field": np.zeros((2, 2)),
+    "count": np.zeros((), dtype=np.int64),
     "nothing": None,
     "flag": True,
 }
@@ -33,7 +35,7 @@ STATE: dict[str, Any] = {
 
 def test_values_take_the_kind_of_those_whose_place_they_take() -> None:
     fields = {"share": 1, "names": ["c"], "field": [[1, 2], [3, 4]], "nothing": {"any": [1]}, "flag": False}
-    new = reshaped(GAME.scenario, STATE, fields, RNG)
+    new = reshaped(GAME.scenario, STATE, fields, AGENTS, RNG)
     assert (new["share"], type(new["share"])) == (1.0, float)
     assert new["names"] == ["c"]
     assert new["field"].dtype == np.float64
@@ -53,11 +55,16 @@ def test_values_take_the_kind_of_those_whose_place_they_take() -> None:
         ({"field": [["x", "y"], ["z", "w"]]}, "an array of float64"),
         ({"flag": 1}, "another kind"),
         ({"share": float("nan")}, "not plain data"),
+        ({"share": 10**400}, "another size"),
+        ({"count": 10**30}, "an array of int64"),
+        # No default meets these: the policy of the next tick does, and that of the tick after it.
+        ({"given": [{"a": 1}, {"a": 1, "b": 1}]}, "cannot go on"),
+        ({"agents": ["a"]}, "cannot go on"),
     ],
 )
 def test_other_kinds_shapes_and_fields_are_refused(fields: dict[str, Any], what: str) -> None:
     with pytest.raises(SimulationError, match=what):
-        reshaped(GAME.scenario, STATE, fields, RNG)
+        reshaped(GAME.scenario, STATE, fields, AGENTS, RNG)
 
 
 def test_a_state_that_the_scenario_cannot_go_on_from_is_refused() -> None:
@@ -65,8 +72,9 @@ def test_a_state_that_the_scenario_cannot_go_on_from_is_refused() -> None:
     store = MemoryStore()
     result = run(game.spec, store=store, sim="s", ticks=1)
     lists = [name for name, value in result.state.items() if isinstance(value, dict) and value]
+    agents = {agent.id: agent for agent in game.spec.agents}
     with pytest.raises(SimulationError, match="cannot go on"):
-        reshaped(game.scenario, result.state, {lists[0]: {}}, RNG)
+        reshaped(game.scenario, result.state, {lists[0]: {}}, agents, RNG)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

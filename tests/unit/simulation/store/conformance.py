@@ -11,7 +11,7 @@ import pytest
 
 from steerline.errors import LeaseError, SimulationError
 from steerline.simulation.event import GENESIS, Event, EventDraft, seal
-from steerline.simulation.store.base import Call, Control, Lease, Snapshot, Store
+from steerline.simulation.store.base import Call, Control, Lease, Snapshot, Store, Summary
 
 OpenStore = Callable[..., Store]
 
@@ -35,6 +35,7 @@ __all__ = [
     "test_operations_are_kept_in_order",
     "test_simulations_do_not_mix",
     "test_snapshots_are_found_by_tick_and_can_be_dropped",
+    "test_summaries_say_how_many_stand_and_their_last_numbers",
     "test_what_is_wanted_is_runnable_until_it_stands_still",
     "test_writes_of_an_owner_that_was_replaced_are_refused",
 ]
@@ -236,10 +237,6 @@ def test_events_can_be_narrowed(open_store: OpenStore) -> None:
     assert [e.seq for e in again.events("s", 1, 2)] == [2, 3]
     assert [e.seq for e in again.events("s", kinds=("action.taken",))] == [1, 3, 4]
     assert [e.seq for e in again.events("s", 1, 1, kinds=("action.taken", "action.invalid"), agent="b")] == [2]
-    last = again.last("s", "action.taken")
-    assert last is not None
-    assert last.seq == 4
-    assert again.last("s", "sim.ended") is None
 
 
 def test_what_is_wanted_is_runnable_until_it_stands_still(open_store: OpenStore) -> None:
@@ -333,6 +330,20 @@ def test_hosted_simulations_come_in_pages_newest_first(open_store: OpenStore) ->
     assert [one.record.sim for one in first] == ["s", "c"]
     assert [one.record.sim for one in store.hosted_page(5, first[-1].place)] == ["b", "a"]
     assert [one.record.sim for one in store.hosted_page(5, statuses=("ended", "stopped"))] == ["s"]
+
+
+def test_summaries_say_how_many_stand_and_their_last_numbers(open_store: OpenStore) -> None:
+    store, lease = opened(open_store)
+    store.create("b", {"name": "b"}, "f" * 64)
+    store.create("nobody's", {}, "f" * 64)
+    store.enlist("s")
+    store.want("b")
+    drafts = [EventDraft("metrics", "metric.recorded", {"values": {"share": share}}) for share in (0.5, 0.25)]
+    store.append(lease, list(seal([*drafts, EventDraft("commit", "tick.committed", {})], 0, 0, GENESIS, 0.0)))
+    store.set_status(lease, "ended", "")
+    found = {one.sim: one for one in open_store(Clock()).summaries(["s", "b", "nobody's", "unheard of"])}
+    assert found == {"s": Summary("s", "ended", None, {"share": 0.25}), "b": Summary("b", "created", 1000.0, None)}
+    assert list(store.summaries([])) == []
 
 
 def test_experiments_are_kept_once_and_come_newest_first(open_store: OpenStore) -> None:

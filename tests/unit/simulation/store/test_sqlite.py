@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from steerline.errors import SimulationError, StoreAwayError
-from steerline.simulation.store import sqlite
 from steerline.simulation.store.base import Store
 from steerline.simulation.store.sqlite import SqliteStore
 from tests.unit.simulation.store.conformance import *  # noqa: F403
@@ -48,11 +48,8 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         SqliteStore(path)
 
 
-def test_a_file_that_another_process_holds_is_away_and_comes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "_BUSY_S", 0.01)
-    store = SqliteStore(tmp_path / "s.db")
+def test_a_file_that_another_process_holds_is_away_and_comes_back(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db", busy_s=0.01)
     other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StoreAwayError, match="does not answer"):
@@ -62,4 +59,25 @@ def test_a_file_that_another_process_holds_is_away_and_comes_back(
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         store._query("SELECT * FROM missing")
     other.close()
+    store.close()
+
+
+def test_calls_queue_no_longer_for_each_other_than_one_waits_for_the_file(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db", busy_s=0.01)
+    holds, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store._transaction():
+            holds.set()
+            done.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    holds.wait(20)
+    with pytest.raises(StoreAwayError, match="does not answer") as raised:
+        store.find("s")
+    done.set()
+    holder.join()
+    assert raised.value.got == "other calls wait for the file"
+    assert store.find("s") is None
     store.close()

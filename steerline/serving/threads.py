@@ -1,0 +1,126 @@
+"""Threads for what may compute for long, so that the event loop of a host stays free, and the way from them to models.
+
+A tick computes for as long as its scenario likes, and nothing inside it gives way. In a thread of its own it shares the
+interpreter with the others, a few milliseconds each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from steerline.inference.client import Caller, InferenceClient, OnResult
+from steerline.inference.request import GenRequest, GenResult
+
+T = TypeVar("T")
+
+
+async def apart(work: Coroutine[Any, Any, T], name: str) -> T:
+    """Run a coroutine in a thread and an event loop of its own.
+
+    Cancelling this cancels it there, and waits until it has ended. No process stays for its sake.
+    """
+    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
+    outcome: Future[T] = Future()
+
+    async def main() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        begun.set_result((asyncio.get_running_loop(), task))
+        return await work
+
+    def run() -> None:
+        try:
+            outcome.set_result(asyncio.run(main()))
+        except asyncio.CancelledError:
+            outcome.cancel()
+        except BaseException as error:  # noqa: BLE001  whoever waits for the outcome raises it
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    ended = asyncio.wrap_future(outcome)
+    try:
+        return await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        if not ended.done():
+            loop, task = await asyncio.wrap_future(begun)
+            loop.call_soon_threadsafe(task.cancel)
+            await asyncio.wait({ended})
+        raise
+
+
+class DistantClient:
+    """A client as those see it who are in another thread: all that it does, it does in its own event loop.
+
+    Args:
+        client: the client.
+        loop: its event loop.
+    """
+
+    def __init__(self, client: InferenceClient, loop: asyncio.AbstractEventLoop) -> None:
+        self._client = client
+        self._loop = loop
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The aliases."""
+        return self._client.models
+
+    def caller(self, names: Mapping[str, str] | None = None) -> DistantCaller:
+        """Somebody who can ask; see `InferenceClient.caller`."""
+        return DistantCaller(self._client.caller(names), self._loop)
+
+
+class DistantCaller:
+    """A caller whose client is in another thread. See `Caller`.
+
+    Args:
+        caller: the one there.
+        loop: the client's event loop.
+    """
+
+    def __init__(self, caller: Caller, loop: asyncio.AbstractEventLoop) -> None:
+        self._caller = caller
+        self._loop = loop
+
+    def __enter__(self) -> Self:
+        self._loop.call_soon_threadsafe(self._caller.__enter__)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._loop.call_soon_threadsafe(self._caller.__exit__, None, None, None)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """While inside, waits for something other than a model."""
+        there = self._caller.away()
+        self._loop.call_soon_threadsafe(there.__enter__)
+        try:
+            yield
+        finally:
+            self._loop.call_soon_threadsafe(there.__exit__, None, None, None)
+
+    async def ask_all(self, requests: Sequence[GenRequest], on_result: OnResult | None = None) -> list[GenResult]:
+        """The answers, in order; `on_result` is called in this thread."""
+        here = asyncio.get_running_loop()
+        fresh: asyncio.Queue[tuple[int, GenResult] | None] = asyncio.Queue()
+
+        def tell(one: tuple[int, GenResult] | None) -> None:
+            here.call_soon_threadsafe(fresh.put_nowait, one)
+
+        asked = asyncio.run_coroutine_threadsafe(
+            self._caller.ask_all(requests, lambda index, result: tell((index, result))), self._loop
+        )
+        asked.add_done_callback(lambda _: tell(None))
+        try:
+            while (one := await fresh.get()) is not None:
+                if on_result is not None:
+                    on_result(*one)
+        finally:
+            asked.cancel()
+        return asked.result()

@@ -1,0 +1,92 @@
+"""Work in threads of its own: it ends as it would here, can be cancelled, and asks models that are asked elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from steerline.errors import LeaseError
+from steerline.inference.client import InferenceClient
+from steerline.inference.request import ChatMessage, GenRequest, GenResult
+from steerline.serving.threads import DistantClient, apart
+from tests.unit.simulation.worlds import Server
+
+
+def request(agent: str) -> GenRequest:
+    return GenRequest(model="m", messages=(ChatMessage("user", "Hm?"),), simulation="s", agent=agent)
+
+
+def test_work_ends_in_its_thread_as_it_would_here() -> None:
+    async def where() -> int:
+        return threading.get_ident()
+
+    async def fails() -> None:
+        raise LeaseError("another one has it")
+
+    async def here() -> None:
+        assert await apart(where(), "work") != threading.get_ident()
+        with pytest.raises(LeaseError):
+            await apart(fails(), "work")
+
+    asyncio.run(here())
+
+
+def test_whoever_cancels_work_waits_until_it_has_ended() -> None:
+    begun, told = threading.Event(), []
+
+    async def works() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("ended")
+
+    async def here() -> None:
+        task = asyncio.create_task(apart(works(), "work"))
+        await asyncio.to_thread(begun.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert told == ["ended"]
+
+    asyncio.run(here())
+
+
+def test_models_are_asked_in_their_own_loop_and_answers_are_heard_where_the_work_is() -> None:
+    server, heard = Server(), dict[int, int]()
+
+    async def asks(client: DistantClient) -> list[GenResult]:
+        with client.caller() as caller:
+            with caller.away():
+                await asyncio.sleep(0)
+            return await caller.ask_all(
+                [request("a"), request("b")], lambda index, _: heard.update({index: threading.get_ident()})
+            )
+
+    async def here() -> None:
+        async with InferenceClient({"m": server}) as client:
+            distant = DistantClient(client, asyncio.get_running_loop())
+            assert distant.models == ("m",)
+            answers = await apart(asks(distant), "work")
+        assert [answer.failure for answer in answers] == [None, None]
+        assert set(heard) == {0, 1}
+        assert threading.get_ident() not in heard.values()
+
+    asyncio.run(here())
+
+
+def test_an_error_about_an_answer_is_raised_where_it_was_asked_for() -> None:
+    def refuses(index: int, result: GenResult) -> None:
+        raise LeaseError("another one has it")
+
+    async def asks(client: DistantClient) -> None:
+        with client.caller() as caller, pytest.raises(LeaseError):
+            await caller.ask_all([request("a")], refuses)
+
+    async def here() -> None:
+        async with InferenceClient({"m": Server()}) as client:
+            await apart(asks(DistantClient(client, asyncio.get_running_loop())), "work")
+
+    asyncio.run(here())
