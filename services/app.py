@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse
 import steerline
 from services.console import pages
 from services.http import errors
-from services.http.access import Access
+from services.http.access import Access, Admission
 from services.http.errors import ApiError
 from services.http.headers import SecurityHeaders
 from services.http.limits import BodyLimit, Slots
@@ -43,18 +43,20 @@ def web_app(parts: Parts) -> FastAPI:
     # The page of documentation that FastAPI brings loads its scripts from other people's servers.
     app = FastAPI(title="Steerline", version=steerline.__version__, description=_ABOUT, docs_url=None, redoc_url=None)
     access, limits = parts.spec.access, parts.spec.limits
-    usage = usage_beside(parts.keys.file)
-    keys = parts.keys if access.required else None
-    app.state.access = Access(keys, usage, limits.requests_per_minute, access.cors_origins)
-    app.state.texts = Slots(limits.in_flight, "requests for text")
-    app.state.streams = Slots(limits.streams, "event streams")
+    app.state.access = Access(access, parts.keys, usage_beside(parts.keys.file), limits.requests_per_minute)
+    # Without keys, all callers are one.
+    share = limits.key_share if access.required else 1.0
+    app.state.texts = Slots(limits.in_flight, "requests for text", share)
+    app.state.streams = Slots(limits.streams, "event streams", share)
     errors.install(app)
     _add_health(app, parts)
     app.include_router(inference_api.router(parts))
     app.include_router(simulation_api.router(parts))
     if parts.spec.console:
         pages.mount(app)
+    # The last one comes first.
     app.add_middleware(BodyLimit, most_bytes=limits.body_bytes)
+    app.add_middleware(Admission)
     app.add_middleware(SecurityHeaders)
     if access.cors_origins:
         # Keys travel in a header that pages set themselves, so no cookies are let through.

@@ -30,6 +30,7 @@ from steerline.config.serving import ServingSpec
 from steerline.home import home
 from steerline.inference.request import Delta, GenRequest, GenResult
 from steerline.serving.keys import open_keys
+from steerline.serving.usage import usage_beside
 from steerline.serving.versions import versions_of
 from steerline.simulation.store.opening import open_store
 
@@ -121,12 +122,14 @@ class Simulations:
     """
 
     async def __init__(self, spec: ServingSpec, models: DeploymentHandle[Any]) -> None:  # type: ignore[misc]  # Serve's way
+        from steerline.serving.paying import Purses
         from steerline.serving.posted import is_registered
         from steerline.serving.recording import MlflowRecording
         from steerline.serving.simulations import HostLimits, SimulationHost
 
         inference = ServeInference(models, versions_of(spec))
         tracking = spec.tracking
+        keys = open_keys(spec.access.keys_file)
         registered = () if spec.registry is None else spec.registry.allow
 
         def more(name: str) -> ServedBackend | None:
@@ -140,6 +143,7 @@ class Simulations:
             client=spec.client,
             limits=HostLimits(together=spec.limits.simulations, lease_s=spec.limits.lease_s),
             recording=None if tracking is None else MlflowRecording(tracking, home() / "spool", spec.models),
+            purses=Purses(keys, usage_beside(keys.file)) if spec.access.required else None,
             grace_s=_GRACE_S,
         )
         self._gauges = Hosting()

@@ -278,7 +278,7 @@ class ReplayError(SimulationError):
 
 
 class AccessError(SteerlineError):
-    """API keys could not be made, read or revoked."""
+    """API keys could not be made, read or revoked, or what they used not be read."""
 
     exit_code = 18
     page = "access"

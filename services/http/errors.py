@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
 
 from steerline import errors
 
@@ -25,19 +26,21 @@ EVERYWHERE = (400, 401, 403, 413, 429, 500, 503)
 # A close code of WebSockets: what was asked breaks the endpoint's policy.
 _POLICY_VIOLATION = 1008
 _LONGEST_REASON_BYTES = 120
+# A store or a file that another process holds is free again soon.
+_AWAY_S = 1.0
 _MEANINGS: Mapping[int, str] = {
     400: "The request does not fit: a missing or wrong field, or a value that is not allowed.",
     401: "No key, or one that is unknown, revoked or expired.",
-    403: "The key lacks the scope.",
+    403: "The key lacks the scope. Where no keys are asked for: a page of another web site calls.",
     404: "There is no such thing.",
     405: "This path takes another method.",
     409: "What is asked for does not go with what is there now.",
     410: "It was there, and is gone.",
     413: "The request body is too long.",
-    429: "Too much at once or in this minute or day. `Retry-After` says in how many seconds to try again.",
+    429: "Too much at once, in this minute, or of this day. `Retry-After` says in how many seconds to try again.",
     500: "A fault of the endpoint. The log has it under the request's id.",
     502: "The model's server failed.",
-    503: "Not ready now. Try again later.",
+    503: "Not ready now. Try again later, after `Retry-After` seconds where it is there.",
     504: "The model did not answer in time.",
 }
 _TYPES: Mapping[int, ErrorType] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -120,7 +123,8 @@ class ApiError(HTTPException):
         if isinstance(error, errors.ProblemsError) and error.problems:
             message = "; ".join(f"{problem.path or 'the config'}: {problem.what}" for problem in error.problems)
         code = type(error).page.replace("-", "_")
-        retry = error.retry_after_s if isinstance(error, errors.OverloadedError) else None
+        retry = _AWAY_S if isinstance(error, errors.StoreAwayError) else None
+        retry = error.retry_after_s if isinstance(error, errors.OverloadedError) else retry
         return cls(status, code, message, retry_after_s=retry)
 
 
@@ -131,7 +135,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _response(status: int) -> dict[str, Any]:
     described: dict[str, Any] = {"model": ErrorBody, "description": _MEANINGS[status]}
-    if status == 429:
+    if status in (429, 503):
         described["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     if status == 401:
         described["headers"] = {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}}
@@ -147,11 +151,23 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_fault)
 
 
+async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+    """End a connection that goes no further than a middleware."""
+    if scope["type"] == "websocket":
+        await close(WebSocket(scope, receive, send), error)
+    else:
+        await error.response()(scope, receive, send)
+
+
+async def close(websocket: WebSocket, error: ApiError) -> None:
+    """End a WebSocket with the reason: before `accept` this is an HTTP 403, afterwards a close frame."""
+    reason = error.message.encode()[:_LONGEST_REASON_BYTES].decode(errors="ignore")
+    await websocket.close(_POLICY_VIOLATION, reason)
+
+
 async def _answer(connection: HTTPConnection, error: ApiError) -> JSONResponse | None:
     if isinstance(connection, WebSocket):
-        # Before `accept` this is an HTTP 403, afterwards a close frame with the reason.
-        reason = error.message.encode()[:_LONGEST_REASON_BYTES].decode(errors="ignore")
-        await connection.close(_POLICY_VIOLATION, reason)
+        await close(connection, error)
         return None
     return error.response()
 

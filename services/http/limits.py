@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import HTTPConnection
@@ -17,23 +17,31 @@ _MOST_BUCKETS = 10_000
 
 
 class Slots:
-    """Room for so many calls at once.
+    """Room for so many calls at once, of which one key leaves some to the others.
 
     Args:
         count: how many.
         what: they are, for the message.
+        share: of those that no other key holds, the share that one key may hold: at 0.5 one alone holds half of all,
+            two a third each, so that the next one finds room.
     """
 
-    def __init__(self, count: int, what: str) -> None:
+    def __init__(self, count: int, what: str, share: float = 1.0) -> None:
         self.count = count
-        self.taken = 0
         self._what = what
+        self._share = share
+        self._held: Counter[str] = Counter()
 
-    async def hold(self) -> AsyncIterator[None]:
+    @property
+    def taken(self) -> int:
+        """How many are held now."""
+        return self._held.total()
+
+    async def hold(self, key: str) -> AsyncIterator[None]:
         """Takes a slot until the answer has been sent, or its caller is gone.
 
         Raises:
-            ApiError: 429; none is free.
+            ApiError: 429; none is free, or the key holds its share.
         """
         if self.taken >= self.count:
             raise ApiError(
@@ -42,24 +50,36 @@ class Slots:
                 f"{self.count} {self._what} are open already, which is this endpoint's limit; try again later",
                 retry_after_s=_PAUSE_S,
             )
-        self.taken += 1
+        own = self._held[key]
+        most = max(1, int(self._share * (self.count - self.taken + own)))
+        if own >= most:
+            raise ApiError(
+                429,
+                "share_taken",
+                f"this key holds {own} of {self.count} {self._what}, and may hold no more while others hold "
+                f"{self.taken - own} (`limits.key_share`); end some, or try again later",
+                retry_after_s=_PAUSE_S,
+            )
+        self._held[key] += 1
         try:
             yield
         finally:
-            self.taken -= 1
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
 
 
 async def text_slot(connection: HTTPConnection) -> AsyncIterator[None]:
     """A FastAPI dependency of calls that ask for text (`limits.in_flight`)."""
     slots: Slots = connection.app.state.texts
-    async for _ in slots.hold():
+    async for _ in slots.hold(connection.state.key.id):
         yield
 
 
 async def stream_slot(connection: HTTPConnection) -> AsyncIterator[None]:
     """A FastAPI dependency of event streams and WebSockets (`limits.streams`)."""
     slots: Slots = connection.app.state.streams
-    async for _ in slots.hold():
+    async for _ in slots.hold(connection.state.key.id):
         yield
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Any
 
@@ -31,7 +31,8 @@ from services.inference.streams import Account, Streamed, begun, deltas, paid_if
 from services.parts import Parts
 from steerline.inference.request import GenRequest, GenResult
 
-Caller = Annotated[Principal, Depends(require("inference"))]
+Caller = Annotated[Principal, Depends(require("inference", asks_models=True))]
+Reader = Annotated[Principal, Depends(require("inference"))]
 # Large schemas take a while to check. Apart from the threads that may wait for a store of simulations.
 _CHECKER = ThreadPoolExecutor(1, thread_name_prefix="steerline-schemas")
 _CLIENT_GONE = 499  # nginx's status for it; nobody is there to read it
@@ -83,11 +84,11 @@ def router(parts: Parts) -> APIRouter:
         return await asked.streamed(request, caller, body, requests, answers, partial(completions.piece, head))
 
     @routes.get("/models", summary="The models that requests may name", responses=responses(503))
-    async def models(_caller: Caller) -> ModelList:
+    async def models(_caller: Reader) -> ModelList:
         return ModelList(data=[_model(card) for card in await catalogue.cards()])
 
     @routes.get("/models/{model_id:path}", summary="One model", responses=responses(404, 503))
-    async def model(model_id: Annotated[str, Path(max_length=256)], _caller: Caller) -> Model:
+    async def model(model_id: Annotated[str, Path(max_length=256)], _caller: Reader) -> Model:
         card = await catalogue.find(model_id)
         if card is None:
             known = ", ".join(card.id for card in await catalogue.cards())
@@ -138,7 +139,7 @@ class _Asked:
         Raises:
             ApiError: there is none.
         """
-        with caller.hold(sum(one.cost for one in requests)):
+        async with caller.hold(sum(one.cost for one in requests)):
             try:
                 with paid_if_left(Account(caller, requests)):
                     results = await while_connected(request, self._inference.generate(requests))
@@ -168,8 +169,8 @@ class _Asked:
         account = Account(caller, requests)
         options = body.stream_options
         with_usage = options is not None and bool(options.include_usage)
-        with ExitStack() as held:
-            held.enter_context(caller.hold(sum(one.cost for one in requests)))
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(caller.hold(sum(one.cost for one in requests)))
             try:
                 with paid_if_left(account):
                     source = await while_connected(request, begun(deltas(self._inference, requests)))

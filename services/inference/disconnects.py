@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -50,16 +50,17 @@ class EventStream(StreamingResponse):
         held: is given back once all is sent, or the client has gone.
     """
 
-    def __init__(self, texts: AsyncGenerator[str, None], held: AbstractContextManager[object] | None = None) -> None:
+    def __init__(
+        self, texts: AsyncGenerator[str, None], held: AbstractAsyncContextManager[object] | None = None
+    ) -> None:
         self._texts = texts
         self._held = nullcontext() if held is None else held
         super().__init__(_events(texts), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     async def stream_response(self, send: Send) -> None:
         """Sends it all."""
-        with self._held:
-            async with aclosing(self._texts):
-                await super().stream_response(send)
+        async with self._held, aclosing(self._texts):
+            await super().stream_response(send)
 
 
 async def _events(texts: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from services.http.access import Principal
 from services.http.errors import ApiError
+from services.http.standing import while_good
 from services.inference.asking import Head, reported
 from services.inference.conversation import question
 from services.inference.requests import ChatCompletionRequest
@@ -69,7 +70,8 @@ class Question:
 
     sim: str
     """The simulation's id."""
-    listen: Callable[[], AsyncGenerator[Heard, None]]
+    heard: AsyncGenerator[Heard, None]
+    """What comes of it, for as long as the caller's key is good. It is read once."""
 
 
 class Playing:
@@ -86,7 +88,6 @@ class Playing:
         check_teams(parts.spec)
         self._parts = parts
         self._following = Following(parts.store, heartbeat_s=_HEARTBEAT_S)
-        self._charging: set[asyncio.Task[None]] = set()
 
     async def ask(self, body: ChatCompletionRequest, caller: Principal) -> Question:
         """Put a request's question. From here on it is answered whether or not anybody waits.
@@ -102,23 +103,18 @@ class Playing:
             raise ApiError(
                 400, "invalid_request", f"{body.model} answers by brains with settings of their own", param=own
             )
-        asked = await (self._team(body) if body.model.startswith(TEAM) else self._agent(body, caller))
-        # It is paid for whether or not anybody waits for it.
-        task = asyncio.create_task(_charge(asked, caller))
-        self._charging.add(task)
-        task.add_done_callback(self._charging.discard)
-        return asked
+        return await (self._team(body, caller) if body.model.startswith(TEAM) else self._agent(body, caller))
 
-    async def _team(self, body: ChatCompletionRequest) -> Question:
+    async def _team(self, body: ChatCompletionRequest, caller: Principal) -> Question:
         name = body.model.removeprefix(TEAM)
         team = self._parts.spec.teams.get(name)
         if team is None:
             raise _unknown(body.model, ", ".join(f"{TEAM}{one}" for one in self._parts.spec.teams) or "no team")
         store = self._parts.store
         seed = None if body.seed is None else abs(body.seed)
-        sim = await asyncio.to_thread(begin, store, name, team, question(body.messages), seed)
+        sim = await asyncio.to_thread(begin, store, name, team, question(body.messages), seed, caller.payer)
         await self._parts.hosts.wake(sim)
-        return Question(sim, lambda: team_answers(store, self._following, sim, team))
+        return Question(sim, while_good(team_answers(store, self._following, sim, team), caller))
 
     async def _agent(self, body: ChatCompletionRequest, caller: Principal) -> Question:
         named = _AGENT_ID.fullmatch(body.model)
@@ -133,7 +129,8 @@ class Playing:
         sim, agent = named["sim"], named["agent"]
         control, after = await asyncio.to_thread(ask_agent, store, sim, agent, question(body.messages))
         await self._parts.hosts.wake(sim)
-        return Question(sim, lambda: agent_answers(store, self._following, sim, agent, control, after))
+        heard = agent_answers(store, self._following, sim, agent, control, after)
+        return Question(sim, while_good(heard, caller))
 
 
 async def whole(head: Head, asked: Question) -> PlayedCompletion:
@@ -142,7 +139,7 @@ async def whole(head: Head, asked: Question) -> PlayedCompletion:
     Raises:
         ApiError: 503; there is none.
     """
-    async with aclosing(asked.listen()) as heard:
+    async with aclosing(asked.heard) as heard:
         async for one in heard:
             if isinstance(one, NoAnswer):
                 raise _no_answer(one)
@@ -164,29 +161,25 @@ async def texts(head: Head, asked: Question, body: ChatCompletionRequest) -> Asy
     with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
     with_agents = body.x_steerline is not None and body.x_steerline.agents
     yield _chunk(head, Played(simulation=asked.sim), {"role": "assistant", "content": ""})
-    async with aclosing(asked.listen()) as heard:
-        async for one in heard:
-            match one:
-                case None:
-                    yield ""
-                case Said(agent, text) if with_agents:
-                    yield _chunk(head, Played(simulation=asked.sim, agent=agent, text=text), {})
-                case Answered(text, usage):
-                    played = Played(simulation=asked.sim)
-                    yield _chunk(head, played, {"content": text})
-                    yield _chunk(head, played, {}, "stop")
-                    if with_usage:
-                        yield _last(head, played, reported(usage))
-                case NoAnswer():
-                    yield failed(_no_answer(one))
+    try:
+        async with aclosing(asked.heard) as heard:
+            async for one in heard:
+                match one:
+                    case None:
+                        yield ""
+                    case Said(agent, text) if with_agents:
+                        yield _chunk(head, Played(simulation=asked.sim, agent=agent, text=text), {})
+                    case Answered(text, usage):
+                        played = Played(simulation=asked.sim)
+                        yield _chunk(head, played, {"content": text})
+                        yield _chunk(head, played, {}, "stop")
+                        if with_usage:
+                            yield _last(head, played, reported(usage))
+                    case NoAnswer():
+                        yield failed(_no_answer(one))
+    except ApiError as error:
+        yield failed(error)
     yield DONE
-
-
-async def _charge(asked: Question, caller: Principal) -> None:
-    async with aclosing(asked.listen()) as heard:
-        async for one in heard:
-            if isinstance(one, Answered):
-                await caller.spend(one.usage.prompt_tokens + one.usage.completion_tokens)
 
 
 def _chunk(head: Head, played: Played, delta: ChatDelta, reason: FinishReason | None = None) -> str:

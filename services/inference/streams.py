@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from services.http.access import Principal
 from services.http.errors import ApiError
+from services.http.standing import while_good
 from services.inference.asking import used
 from services.inference.failures import error_of
 from services.inference.port import Inference
@@ -95,7 +96,7 @@ class Account:
 
     def __init__(self, caller: Principal, requests: Sequence[GenRequest]) -> None:
         self.results: dict[int, GenResult] = {}
-        self._caller = caller
+        self.caller = caller
         self._prompts = [sum(map(len, request.prefix)) for request in requests]
         self._written = [0] * len(requests)
 
@@ -118,7 +119,7 @@ class Account:
             else (prompt + written) // _CHARACTERS_PER_TOKEN
             for index, (prompt, written) in enumerate(zip(self._prompts, self._written, strict=True))
         )
-        await self._caller.spend(tokens)
+        await self.caller.spend(tokens)
 
 
 async def texts(
@@ -139,8 +140,8 @@ async def texts(
         with_usage: whether a last piece says how many.
     """
     try:
-        async with aclosing(source):
-            async for index, delta in source:
+        async with aclosing(while_good(source, account.caller)) as pieces:
+            async for index, delta in pieces:
                 account.note(index, delta)
                 failure = None if delta.result is None else delta.result.failure
                 if failure is not None:
@@ -151,6 +152,9 @@ async def texts(
                     yield piece([shown], None).model_dump_json()
         if with_usage:
             yield piece([], account.used).model_dump_json()
+        yield DONE
+    except ApiError as error:
+        yield failed(error)
         yield DONE
     except Exception:  # whatever it is, the client is told in the way that it can read
         log.exception("a stream met a fault")

@@ -24,7 +24,7 @@ from services.simulation.forms import (
     SteeringForm,
     StepForm,
 )
-from services.simulation.listing import Writer
+from services.simulation.listing import Player, Writer
 from services.simulation.reading import AgentName, world_of
 from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import AgentSpec
@@ -73,10 +73,10 @@ def _add_course(router: APIRouter, desk: Desk) -> None:
         responses=responses(404, 409, 503),
         summary="Go on, or try again",
     )
-    async def resume(sim: Sim, principal: Writer) -> SimulationView:  # noqa: ARG001
+    async def resume(sim: Sim, principal: Player) -> SimulationView:
         def act(hosted: Hosted) -> SimulationView:
             demand(hosted, ("created", "queued", "running", "paused", "failed"), "resumed")
-            desk.store.want(sim)
+            desk.play(sim, principal)
             return desk.view(sim)
 
         return await desk.act(sim, act)
@@ -84,12 +84,12 @@ def _add_course(router: APIRouter, desk: Desk) -> None:
     @router.post(
         "/v1/simulations/{sim}:step", status_code=202, responses=responses(404, 409, 503), summary="Play some ticks"
     )
-    async def step(sim: Sim, principal: Writer, form: StepForm | None = None) -> SimulationView:  # noqa: ARG001
+    async def step(sim: Sim, principal: Player, form: StepForm | None = None) -> SimulationView:
         ticks = (form or StepForm()).ticks
 
         def act(hosted: Hosted) -> SimulationView:
             demand(hosted, ("created", "queued", "running", "paused", "failed"), "stepped")
-            desk.store.want(sim, _first_tick(hosted) + ticks)
+            desk.play(sim, principal, _first_tick(hosted) + ticks)
             return desk.view(sim)
 
         return await desk.act(sim, act)
@@ -144,13 +144,13 @@ def _add_world(router: APIRouter, desk: Desk) -> None:
         summary="Another simulation that shares the past and goes its own way",
     )
     async def fork_(
-        sim: Sim, form: ForkForm, principal: Writer, idempotency_key: IdempotencyKey = None
+        sim: Sim, form: ForkForm, principal: Player, idempotency_key: IdempotencyKey = None
     ) -> SimulationView:
         new = f"sim-{name_for(principal, idempotency_key, f'fork of {sim}', form.model_dump_json())}"
 
         def act(hosted: Hosted) -> SimulationView:
             if desk.store.hosted(new) is None:
-                _fork(desk, hosted, new, form)
+                _fork(desk, hosted, new, form, principal)
             return desk.view(new)
 
         view = await desk.act(sim, act, wake=False)
@@ -171,7 +171,7 @@ def _add_agents(router: APIRouter, desk: Desk) -> None:
         sim: Sim,
         agent: AgentName,
         form: InterviewForm,
-        principal: Writer,
+        principal: Player,
         idempotency_key: IdempotencyKey = None,
     ) -> ControlView:
         name = _name(principal, idempotency_key, f"interview of {agent}", form)
@@ -250,7 +250,7 @@ def _check_agents(desk: Desk, agents: Mapping[str, AgentSpec], spec: SimulationS
         raise refused(error) from error
 
 
-def _fork(desk: Desk, hosted: Hosted, new: str, form: ForkForm) -> None:
+def _fork(desk: Desk, hosted: Hosted, new: str, form: ForkForm, caller: Principal) -> None:
     if form.at > hosted.ticks:
         played = f"{hosted.ticks} ticks have been played" if hosted.ticks else "no tick has been played yet"
         raise ApiError(409, "simulation_state", f"there is nothing to share up to tick {form.at}: {played}", param="at")
@@ -260,6 +260,6 @@ def _fork(desk: Desk, hosted: Hosted, new: str, form: ForkForm) -> None:
     _check_agents(desk, form.agents, spec)
     asyncio.run(fork(desk.store, hosted.record.sim, new, form.at, agents=form.agents or None))
     if form.start:
-        desk.store.want(new)
+        desk.play(new, caller)
     else:
         desk.store.enlist(new)

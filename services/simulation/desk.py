@@ -15,6 +15,7 @@ from services.http.errors import ApiError
 from services.parts import Parts
 from services.simulation.forms import SimulationView, Status
 from steerline.errors import ConfigError, Problem
+from steerline.serving.paying import charge
 from steerline.simulation.store.base import Hosted
 
 T = TypeVar("T")
@@ -60,6 +61,11 @@ class Desk:
             ApiError: 404; there is none of that id.
         """
         return view_of(self.find(sim))
+
+    def play(self, sim: str, caller: Principal, until: int | None = None) -> None:
+        """Have the hosts play a simulation, up to so many ticks; whoever asked last pays for it."""
+        charge(self.store, sim, caller.payer)
+        self.store.want(sim, until)
 
     async def act(self, sim: str, action: Callable[[Hosted], T], *, wake: bool = True) -> T:
         """Do something about a simulation, and have the hosts look at it.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,13 +21,14 @@ from fastapi.responses import StreamingResponse
 from services.http.access import SOCKET_PROTOCOL, Access
 from services.http.errors import ApiError, responses
 from services.http.limits import stream_slot
+from services.http.standing import while_good
 from services.simulation.desk import Desk, Sim
 from services.simulation.forms import AnswerForm
 from services.simulation.listing import Reader
 from services.simulation.people import answer
 from steerline.config.simulation_agents import AGENT_ID
 from steerline.errors import SteerlineError
-from steerline.serving.following import Following, Line, Standing, Wanted
+from steerline.serving.following import Following, Line, Part, Standing, Wanted
 from steerline.simulation.event import EventKind
 
 SSE = "text/event-stream"
@@ -57,7 +58,8 @@ def routes(desk: Desk, following: Following) -> APIRouter:
             **responses(404, 503),
             200: {
                 "description": "Lines of JSON, or with `Accept: text/event-stream` events whose `id` is their number: "
-                "first those that are there, then those that come, at last an event `end`.",
+                "first those that are there, then those that come, at last an event `end`; or an event `error` (a "
+                "line with `error`) when the key is revoked or expires meanwhile.",
                 "content": {LINES: {"schema": {"type": "string"}}, SSE: {"schema": {"type": "string"}}},
             },
         },
@@ -66,7 +68,7 @@ def routes(desk: Desk, following: Following) -> APIRouter:
     async def events(
         request: Request,
         sim: Sim,
-        principal: Reader,  # noqa: ARG001
+        principal: Reader,
         after: After = 0,
         kinds: Kinds = None,
         agent: Agent = None,
@@ -78,17 +80,20 @@ def routes(desk: Desk, following: Following) -> APIRouter:
         await asyncio.to_thread(desk.find, sim)
         wanted = Wanted(_kinds(kinds), agent)
         after = after if last_event_id is None else int(last_event_id)
-        if SSE in request.headers.get("accept", ""):
+        is_sse = SSE in request.headers.get("accept", "")
+        how = following.follow if is_sse or follow else following.so_far
+        parts = while_good(how(sim, after, wanted), principal)
+        if is_sse:
             # Proxies that gather an answer would hold events back.
             headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-            return StreamingResponse(_sse(following, sim, after, wanted), media_type=SSE, headers=headers)
-        return StreamingResponse(_lines(following, sim, after, wanted, follow=follow), media_type=LINES)
+            return StreamingResponse(_sse(parts), media_type=SSE, headers=headers)
+        return StreamingResponse(_lines(parts), media_type=LINES)
 
     @router.websocket("/v1/simulations/{sim}/ws")
     async def socket(
         websocket: WebSocket,
         sim: Sim,
-        principal: Reader,  # noqa: ARG001
+        principal: Reader,
         _: Annotated[None, Depends(stream_slot)],
         after: After = 0,
         kinds: Kinds = None,
@@ -98,7 +103,7 @@ def routes(desk: Desk, following: Following) -> APIRouter:
         wanted = Wanted(_kinds(kinds), agent)
         offered = websocket.scope.get("subprotocols", ())
         await websocket.accept(SOCKET_PROTOCOL if SOCKET_PROTOCOL in offered else None)
-        await _Socket(websocket, desk, sim).serve(following, after, wanted)
+        await _Socket(websocket, desk, sim).serve(while_good(following.follow(sim, after, wanted), principal))
 
     return router
 
@@ -112,41 +117,46 @@ def _kinds(kinds: list[str] | None) -> tuple[str, ...]:
     return named
 
 
-async def _sse(following: Following, sim: str, after: int, wanted: Wanted) -> AsyncIterator[bytes]:
+async def _sse(parts: AsyncGenerator[Part, None]) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RETRY_MS
     left = MOST_BYTES
-    async with aclosing(following.follow(sim, after, wanted)) as parts:
-        async for part in parts:
-            match part:
-                case None:
-                    yield b": still here\n\n"
-                case Standing():
-                    yield b"event: end\ndata: %s\n\n" % _end(part)
-                case _:
-                    for text in _gathered(b"id: %d\ndata: %s\n\n" % (line.seq, line.json) for line in part):
-                        yield text
-                        left -= len(text)
-                    if left < 0:
-                        return
+    try:
+        async with aclosing(parts):
+            async for part in parts:
+                match part:
+                    case None:
+                        yield b": still here\n\n"
+                    case Standing():
+                        yield b"event: end\ndata: %s\n\n" % _end(part)
+                    case _:
+                        for text in _gathered(b"id: %d\ndata: %s\n\n" % (line.seq, line.json) for line in part):
+                            yield text
+                            left -= len(text)
+                        if left < 0:
+                            return
+    except ApiError as error:
+        yield b"event: error\ndata: %s\n\n" % json.dumps(error.body()).encode()
 
 
-async def _lines(following: Following, sim: str, after: int, wanted: Wanted, *, follow: bool) -> AsyncIterator[bytes]:
-    how = following.follow if follow else following.so_far
+async def _lines(parts: AsyncGenerator[Part, None]) -> AsyncIterator[bytes]:
     left = MOST_BYTES
-    async with aclosing(how(sim, after, wanted)) as parts:
-        async for part in parts:
-            match part:
-                case None:
-                    # An empty line is none, and says that the connection lives.
-                    yield b"\n"
-                case Standing():
-                    return
-                case _:
-                    for text in _gathered(line.json + b"\n" for line in part):
-                        yield text
-                        left -= len(text)
-                    if left < 0:
+    try:
+        async with aclosing(parts):
+            async for part in parts:
+                match part:
+                    case None:
+                        # An empty line is none, and says that the connection lives.
+                        yield b"\n"
+                    case Standing():
                         return
+                    case _:
+                        for text in _gathered(line.json + b"\n" for line in part):
+                            yield text
+                            left -= len(text)
+                        if left < 0:
+                            return
+    except ApiError as error:
+        yield json.dumps(error.body()).encode() + b"\n"
 
 
 def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -187,9 +197,9 @@ class _Socket:
         self._sim = sim
         self._sending = asyncio.Lock()
 
-    async def serve(self, following: Following, after: int, wanted: Wanted) -> None:
-        """Until the simulation ends or the other side goes."""
-        sender = asyncio.create_task(self._send_events(following, after, wanted))
+    async def serve(self, parts: AsyncGenerator[Part, None]) -> None:
+        """Until the simulation ends, the other side goes, or its key does."""
+        sender = asyncio.create_task(self._send_events(parts))
         receiver = asyncio.create_task(self._receive())
         try:
             done, _ = await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
@@ -204,22 +214,30 @@ class _Socket:
                 task.cancel()
             await asyncio.gather(sender, receiver, return_exceptions=True)
 
-    async def _send_events(self, following: Following, after: int, wanted: Wanted) -> tuple[int, str]:
-        """Until the end, or for so long as one connection goes; the code and the reason to close it with."""
+    async def _send_events(self, parts: AsyncGenerator[Part, None]) -> tuple[int, str]:
+        """Until the end, or for so long as one connection goes; the code and the reason to close it with.
+
+        Raises:
+            ApiError: its key goes no longer, as the other side has been told.
+        """
         left = MOST_BYTES
-        async with aclosing(following.follow(self._sim, after, wanted)) as parts:
-            async for part in parts:
-                match part:
-                    case None:
-                        await self._send({"type": "heartbeat"})
-                    case Standing():
-                        await self._send({"type": "end", **json.loads(_end(part))})
-                    case _:
-                        for line in part:
-                            await self._send_event(line)
-                        left -= sum(len(line.json) for line in part)
-                        if left < 0:
-                            return _COME_AGAIN, "come again behind the last event"
+        try:
+            async with aclosing(parts):
+                async for part in parts:
+                    match part:
+                        case None:
+                            await self._send({"type": "heartbeat"})
+                        case Standing():
+                            await self._send({"type": "end", **json.loads(_end(part))})
+                        case _:
+                            for line in part:
+                                await self._send_event(line)
+                            left -= sum(len(line.json) for line in part)
+                            if left < 0:
+                                return _COME_AGAIN, "come again behind the last event"
+        except ApiError as error:
+            await self._send({"type": "error", **error.body()})
+            raise
         return 1000, ""
 
     async def _receive(self) -> None:

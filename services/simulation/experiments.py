@@ -21,7 +21,7 @@ from services.simulation.forms import (
     IntervalView,
     PointView,
 )
-from services.simulation.listing import Cursor, Reader, Writer, checked, make
+from services.simulation.listing import Cursor, Player, Reader, checked, make
 from steerline.errors import ConfigError, SimulationError
 from steerline.serving.experiments import EXPERIMENT, Member, members, summary
 from steerline.simulation.store.base import Summary
@@ -40,7 +40,7 @@ def routes(desk: Desk) -> APIRouter:
         summary="Play a grid of simulations over seeds",
     )
     async def create(
-        form: ExperimentForm, principal: Writer, idempotency_key: IdempotencyKey = None
+        form: ExperimentForm, principal: Player, idempotency_key: IdempotencyKey = None
     ) -> ExperimentDetail:
         view, first = await asyncio.to_thread(lambda: _create(desk, form, principal, idempotency_key))
         # A host that looks for one finds the others.
@@ -85,9 +85,9 @@ def _create(desk: Desk, form: ExperimentForm, principal: Principal, key: str | N
     for sim, member in zip(sims, found, strict=True):
         hosted = desk.store.hosted(sim)
         if hosted is None or hosted.number == 0:
-            make(desk, sim, member.spec, start=False)
+            make(desk, sim, member.spec, principal, start=False)
             desk.store.operate(sim, EXPERIMENT, {"name": name, "values": dict(member.values)})
-            desk.store.want(sim)
+            desk.play(sim, principal)
     return _detail(desk, name), sims[0]
 
 

@@ -25,6 +25,8 @@ from steerline.simulation.game import Game
 
 Reader = Annotated[Principal, Depends(require("simulations.read"))]
 Writer = Annotated[Principal, Depends(require("simulations.write"))]
+Player = Annotated[Principal, Depends(require("simulations.write", asks_models=True))]
+"""Of calls after which models are asked: the caller's day has tokens left."""
 Cursor = Annotated[str | None, Query(pattern=r"^\d{1,18}$", description="The `next` of the page before.")]
 
 
@@ -43,12 +45,12 @@ def routes(desk: Desk) -> APIRouter:
     )
     async def create(
         form: SimulationForm,
-        principal: Writer,
+        principal: Player,
         idempotency_key: IdempotencyKey = None,
         start: Annotated[bool, Query(description="Play it at once; otherwise it stands at its beginning.")] = True,
     ) -> SimulationView:
         sim = f"sim-{name_for(principal, idempotency_key, 'simulation')}"
-        view = await asyncio.to_thread(lambda: make(desk, sim, checked(desk, form.spec()), start=start))
+        view = await asyncio.to_thread(lambda: make(desk, sim, checked(desk, form.spec()), principal, start=start))
         await desk.parts.hosts.wake(sim)
         return view
 
@@ -90,7 +92,7 @@ def checked(desk: Desk, spec: SimulationSpec) -> SimulationSpec:
         raise refused(error) from error
 
 
-def make(desk: Desk, sim: str, spec: SimulationSpec, *, start: bool) -> SimulationView:
+def make(desk: Desk, sim: str, spec: SimulationSpec, caller: Principal, *, start: bool) -> SimulationView:
     """Put a simulation into the store, once.
 
     Raises:
@@ -109,7 +111,7 @@ def make(desk: Desk, sim: str, spec: SimulationSpec, *, start: bool) -> Simulati
     # The first time, or after a failure between the two.
     if store.hosted(sim) is None:
         if start:
-            store.want(sim)
+            desk.play(sim, caller)
         else:
             store.enlist(sim)
     return desk.view(sim)

@@ -96,7 +96,7 @@ def revoke(
     key: Annotated[str, typer.Argument(metavar="KEY", help="Its name or id.")],
     file: File = None,
 ) -> None:
-    """Strike out a key. A running endpoint refuses it from the next call on.
+    """Strike out a key. A running endpoint refuses it from the next call on, and ends its streams.
 
     Example:
 

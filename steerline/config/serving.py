@@ -50,6 +50,9 @@ class AccessSpec(Spec):
     """File of hashed keys, written by `steerline keys`; none takes `keys.json` in the Steerline home."""
     cors_origins: tuple[str, ...] = ()
     """Other web sites whose pages may call, e.g. `https://lab.example.org`."""
+    hosts: tuple[str, ...] = ()
+    """Names beside loopback's by which callers without keys may reach it, e.g. `lab.example.org`: a name that another
+    site's server points at this machine would let its pages in."""
 
 
 class LimitsSpec(Spec):
@@ -61,6 +64,8 @@ class LimitsSpec(Spec):
     """Requests for text at once."""
     streams: int = Field(default=512, ge=1)
     """Event streams at once."""
+    key_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of the requests and streams at once that one key may hold, of those that no other key holds."""
     requests_per_minute: int = Field(default=6000, ge=1)
     """Of one key that has no limit of its own."""
     most_tokens: int = Field(default=4096, ge=1)

@@ -89,6 +89,15 @@ class KeyBook:
         same = hmac.compare_digest(key.hash, _hash(presented))
         return key if same and key.valid(self._clock()) else None
 
+    def entry(self, id_: str) -> Key | None:
+        """The entry of an id; none where it is unknown, revoked or expired.
+
+        Raises:
+            AccessError: as for `entries`.
+        """
+        key = self._current().get(id_)
+        return key if key is not None and key.valid(self._clock()) else None
+
     def create(
         self,
         name: str,

@@ -28,11 +28,13 @@ from steerline.config.simulation import SimulationSpec
 from steerline.errors import LeaseError, SimulationError, SteerlineError, StoreAwayError
 from steerline.inference.client import InferenceClient
 from steerline.inference.request import Backend
+from steerline.serving.paying import Paid, Purses
 from steerline.serving.threads import DistantClient, apart
 from steerline.simulation.asking import served_names
 from steerline.simulation.engine import LEASE_S, Engine, HandedOver, Surroundings
 from steerline.simulation.lease_keeper import LeaseKeeper
 from steerline.simulation.store.base import Store
+from steerline.simulation.turn import Decider
 
 log = logging.getLogger("steerline.serving")
 
@@ -82,6 +84,7 @@ class SimulationHost:
         client: limits between simulations and the models.
         limits: what it takes on.
         recording: where simulations are recorded that have ended; none records none.
+        purses: of the keys that pay for simulations; none plays for nothing.
         grace_s: seconds that ticks have to end in when it closes; what they have asked models by then is kept.
     """
 
@@ -94,6 +97,7 @@ class SimulationHost:
         client: ClientSpec | None = None,
         limits: HostLimits | None = None,
         recording: Recording | None = None,
+        purses: Purses | None = None,
         grace_s: float = 10.0,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -103,6 +107,7 @@ class SimulationHost:
         self._client_spec = client
         self._limits = limits or HostLimits()
         self._recording = recording
+        self._purses = purses
         self._grace_s = grace_s
         self._client: InferenceClient | None = None
         self._played: dict[str, asyncio.Task[None]] = {}
@@ -226,10 +231,21 @@ class SimulationHost:
         assert self._client is not None
         # Models are opened where they are asked.
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._reach(spec), home))
-        around = Surroundings(client=DistantClient(self._client, home), leaving=lambda: self._leaving)
+        around = Surroundings(
+            client=DistantClient(self._client, home), leaving=lambda: self._leaving, decider=self._paid(sim, spec)
+        )
         engine = Engine(spec, self._store, sim, around=around, owner=self.name, lease_s=self._limits.lease_s)
         result = await engine.run()
         log.info("simulation %s is %s after %d ticks: %s", sim, result.status, result.tick, result.reason)
+
+    def _paid(self, sim: str, spec: SimulationSpec) -> Callable[[Decider], Decider] | None:
+        """Has whoever asked for a simulation pay for what its models are asked."""
+        client = self._client
+        assert client is not None
+        if self._purses is None or not spec.models:
+            return None
+        purse = self._purses.of(self._store, sim, lambda: client.spent(sim).usage)
+        return None if purse is None else partial(Paid, purse)
 
     def _take(self, sim: str, ticks: int) -> None:
         """Note that this host plays a simulation now.

@@ -21,6 +21,7 @@ from steerline.config.simulation import SimulationSpec
 from steerline.errors import SimulationError
 from steerline.inference.request import GenResult, Usage
 from steerline.serving.following import Following, Standing, Wanted
+from steerline.serving.paying import charge
 from steerline.serving.worlds import world_at
 from steerline.simulation.game import Game
 from steerline.simulation.store.base import Call, Control, Store
@@ -78,7 +79,7 @@ def check_teams(spec: ServingSpec) -> None:
                 )
 
 
-def begin(store: Store, name: str, team: TeamSpec, question: str, seed: int | None) -> str:
+def begin(store: Store, name: str, team: TeamSpec, question: str, seed: int | None, payer: str | None = None) -> str:
     """A new simulation of a team, which the hosts may play.
 
     Args:
@@ -87,6 +88,7 @@ def begin(store: Store, name: str, team: TeamSpec, question: str, seed: int | No
         team: what it plays.
         question: what it is asked.
         seed: of all draws; none takes the team's own.
+        payer: id of the key that pays; none where nobody does.
 
     Returns:
         its id.
@@ -99,6 +101,7 @@ def begin(store: Store, name: str, team: TeamSpec, question: str, seed: int | No
     spec = changed(team.simulation, changes, f"the question to the team {name}")
     sim = f"team-{name}-{uuid.uuid4().hex[:16]}"
     store.create(sim, spec.model_dump(mode="json"), Game.of(spec).fingerprint)
+    charge(store, sim, payer)
     store.want(sim)
     return sim
 

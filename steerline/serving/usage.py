@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from steerline.errors import AccessError
+
+log = logging.getLogger("steerline.serving")
+
 _SECONDS_PER_DAY = 86_400
 _KEPT_DAYS = 400
-_BUSY_S = 10.0
+# Callers wait for it; whoever holds the file for longer will hold it for long.
+_BUSY_S = 1.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS usage (
     key TEXT NOT NULL, day INTEGER NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (key, day)
 ) WITHOUT ROWID
 """
+_ADD = "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET tokens = tokens + excluded.tokens"
 
 
 class UsageBook:
@@ -31,23 +39,35 @@ class UsageBook:
         self._clock = clock
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
+        self._unwritten: Counter[tuple[str, int]] = Counter()
 
     def add(self, key: str, tokens: int) -> None:
-        """Count tokens against today, by UTC."""
+        """Count tokens against today, by UTC. What cannot be written now is kept, and written with the next."""
         with self._lock:
-            database = self._open()
-            database.execute(
-                "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET tokens = tokens + excluded.tokens",
-                (key, self._day(), tokens),
-            )
-            database.commit()
+            self._unwritten[key, self._day()] += tokens
+            try:
+                self._write()
+            except sqlite3.OperationalError as error:
+                log.warning("used tokens cannot be written to %s, and are tried again: %s", self._file, error)
 
     def today(self, key: str) -> int:
-        """Tokens of a key since midnight, UTC."""
+        """Tokens of a key since midnight, UTC.
+
+        Raises:
+            AccessError: another process holds the file, or the disk does not give it.
+        """
+        place = key, self._day()
         with self._lock:
-            row = self._open().execute("SELECT tokens FROM usage WHERE key = ? AND day = ?", (key, self._day()))
-            found = row.fetchone()
-        return 0 if found is None else int(found[0])
+            try:
+                row = self._open().execute("SELECT tokens FROM usage WHERE key = ? AND day = ?", place).fetchone()
+            except sqlite3.OperationalError as error:
+                raise AccessError(
+                    "the file of used tokens does not answer",
+                    where=str(self._file),
+                    got=str(error),
+                    fix="see which process holds it, and whether the disk is full",
+                ) from error
+            return self._unwritten[place] + (0 if row is None else int(row[0]))
 
     def seconds_to_midnight(self) -> float:
         """Until the next day of UTC begins."""
@@ -63,17 +83,26 @@ class UsageBook:
     def _day(self) -> int:
         return int(self._clock() // _SECONDS_PER_DAY)
 
+    def _write(self) -> None:
+        with self._open() as database:
+            database.executemany(_ADD, [(key, day, tokens) for (key, day), tokens in self._unwritten.items()])
+        self._unwritten.clear()
+
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # The lock above lets one thread in at a time.
             database = sqlite3.connect(self._file, timeout=_BUSY_S, check_same_thread=False)
-            database.execute("PRAGMA journal_mode = WAL")
-            # A power cut may lose the last counts, never the file.
-            database.execute("PRAGMA synchronous = NORMAL")
-            database.execute(_SCHEMA)
-            database.execute("DELETE FROM usage WHERE day < ?", (self._day() - _KEPT_DAYS,))
-            database.commit()
+            try:
+                database.execute("PRAGMA journal_mode = WAL")
+                # A power cut may lose the last counts, never the file.
+                database.execute("PRAGMA synchronous = NORMAL")
+                database.execute(_SCHEMA)
+                with database:
+                    database.execute("DELETE FROM usage WHERE day < ?", (self._day() - _KEPT_DAYS,))
+            except sqlite3.OperationalError:
+                database.close()
+                raise
             self._database = database
         return self._database
 

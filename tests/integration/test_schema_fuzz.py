@@ -52,8 +52,9 @@ def _store() -> Store:
 
 
 def _schema() -> Any:
+    access = {"required": False, "hosts": ["testserver"]}
     spec = ServingSpec.model_validate(
-        {"models": {"small": {"kind": "noisy"}}, "tracking": None, "access": {"required": False}, "console": False}
+        {"models": {"small": {"kind": "noisy"}}, "tracking": None, "access": access, "console": False}
     )
     keys = KeyBook(Path(mkdtemp(prefix="steerline-fuzz-")) / "keys.json")
     app = web_app(Parts(spec, ServedModels(spec, {"small": Speaker()}), _store(), Bell(), keys))

@@ -184,6 +184,37 @@ def test_a_simulation_outlives_the_replica_that_plays_it(endpoint: Endpoint) -> 
     assert view["hash"] == undisturbed.hash
 
 
+def test_a_simulation_pauses_once_its_key_has_used_its_day(endpoint: Endpoint, stack: Stack) -> None:
+    key, _ = KeyBook(stack.folder / "keys.json").create("frugal", SCOPES, tokens_per_day=20)
+    frugal = Endpoint(endpoint.url, key)
+    agents = [{"id": name, "brain": {"kind": "llm", "model": "noisy"}} for name in ("ann", "bob")]
+    form = {"scenario": "public_goods", "params": {"rounds": 50}, "max_ticks": 50, "agents": agents}
+    sim = frugal.post("/v1/simulations", form).json()["id"]
+    view = eventually(lambda: view if (view := frugal.get(f"/v1/simulations/{sim}").json())["reason"] else None)
+    assert "the key frugal that pays for it has used" in view["reason"]
+    assert view["tick"] < 50
+    refused = frugal.post("/v1/simulations", form)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "token_quota_exceeded")
+    assert int(refused.headers["Retry-After"]) > 0
+
+
+def test_the_stream_of_a_revoked_key_ends(endpoint: Endpoint, stack: Stack) -> None:
+    keys = KeyBook(stack.folder / "keys.json")
+    key, _ = keys.create("guest", SCOPES)
+    agents = [
+        {"id": "ann", "brain": {"kind": "human"}},
+        {"id": "bob", "brain": {"kind": "scripted", "policy": "conditional"}},
+    ]
+    form = {"scenario": "public_goods", "params": {"rounds": 1}, "max_ticks": 1, "agents": agents}
+    sim = endpoint.post("/v1/simulations", form).json()["id"]
+    headers = {"Authorization": f"Bearer {key}", "Accept": "text/event-stream"}
+    with httpx.stream("GET", f"{endpoint.url}/v1/simulations/{sim}/events", headers=headers, timeout=20) as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("retry")
+        keys.revoke("guest")
+        assert "event: error" in list(lines)
+
+
 def test_what_the_guide_shows_runs(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", f"{endpoint.url}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", endpoint.key)

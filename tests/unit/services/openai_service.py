@@ -134,7 +134,7 @@ def asked(app: FastAPI, *bodies: Any, path: str = CHATS, headers: dict[str, str]
     async def ask() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         sent = {"Content-Type": "application/json", **(headers or {})}
-        async with httpx.AsyncClient(transport=transport, base_url="http://service", headers=sent) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=sent) as client:
             contents = [body if isinstance(body, bytes) else json.dumps(body).encode() for body in bodies]
             return [await client.post(path, content=content) for content in contents]
 

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from services.http import errors
-from services.http.access import Access
+from services.http.access import Access, Admission
 from services.http.limits import Slots
 from services.parts import Parts
 from services.simulation.api import router
@@ -80,9 +80,10 @@ def application(parts: Parts) -> FastAPI:
     """The routes about simulations alone, which is several times faster to make than the whole application."""
     app, access, limits = FastAPI(), parts.spec.access, parts.spec.limits
     usage = UsageBook(parts.keys.file.with_name("usage.db"))
-    app.state.access = Access(parts.keys if access.required else None, usage, limits.requests_per_minute)
+    app.state.access = Access(access, parts.keys, usage, limits.requests_per_minute)
     app.state.streams = Slots(limits.streams, "event streams")
     errors.install(app)
+    app.add_middleware(Admission)
     app.router.routes += router(parts).routes
     return app
 
@@ -95,7 +96,7 @@ async def service(
     store, hosts = SqliteStore(folder / "simulations.db", sync=False), LocalHosts()
     app = application(parts_of(store, folder, hosts, **changes))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         if backends is None:
             yield client, store
         else:

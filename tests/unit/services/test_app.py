@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from services.app import web_app
 from services.http.errors import ApiError, responses
 from services.parts import Parts
-from steerline.errors import ConfigError, CorruptLogError, OverloadedError, Problem, SimulationError
+from steerline.errors import ConfigError, CorruptLogError, OverloadedError, Problem, SimulationError, StoreAwayError
 from steerline.simulation.store.memory import MemoryStore
 from tests.unit.services.stand_in import Parrot, parts_in
 
@@ -91,7 +91,7 @@ def test_readiness_is_looked_at_once_for_all_who_ask_at_once(tmp_path: Path) -> 
 
 def test_unknown_paths_and_methods_have_the_shape_of_every_error(tmp_path: Path) -> None:
     app = web_app(parts_in(tmp_path))
-    answer = get(app, "/v1/nothing/here")
+    answer = get(app, "/nothing/here")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "not_found"
     assert answer.json()["error"]["type"] == "invalid_request_error"
@@ -102,6 +102,7 @@ def test_unknown_paths_and_methods_have_the_shape_of_every_error(tmp_path: Path)
     [
         (SimulationError("there is no such scenario", where="/secret/place.yaml", got="x"), 400, "simulation"),
         (OverloadedError("too much waits", retry_after_s=2.0), 429, "overloaded"),
+        (StoreAwayError("the store does not answer", where="/secret"), 503, "store"),
         (CorruptLogError("the log was altered", where="/secret"), 500, "internal_error"),
         (ConfigError("bad", problems=[Problem("not a number", path="agents.0")]), 400, "config"),
         (ZeroDivisionError("/secret"), 500, "internal_error"),
@@ -114,7 +115,7 @@ def test_errors_become_answers_without_this_machines_paths(
     answer = failing(parts_in(tmp_path), error)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert "/secret" not in answer.text
-    assert ("Retry-After" in answer.headers) == (status == 429)
+    assert ("Retry-After" in answer.headers) == (status in (429, 503))
 
 
 def test_what_does_not_fit_is_named_by_its_place(tmp_path: Path) -> None:
@@ -164,4 +165,5 @@ def test_its_document_describes_keys_and_errors_and_needs_no_other_server(tmp_pa
 def test_documented_errors_have_one_shape_and_say_when_to_come_again() -> None:
     described = responses(404)
     assert set(described) == {400, 401, 403, 404, 413, 429, 500, 503}
-    assert "Retry-After" in described[429]["headers"]
+    for status in (429, 503):
+        assert "Retry-After" in described[status]["headers"]

@@ -13,21 +13,22 @@ from services.app import web_app
 from services.http.errors import ApiError
 from services.http.limits import Rates, stream_slot, text_slot
 from services.parts import Parts
-from tests.unit.services.stand_in import parts_in
+from tests.unit.services.stand_in import bearer, parts_in
 
 LIMITS = {"body_bytes": 2048, "in_flight": 2, "streams": 1}
+OPEN = {"limits": LIMITS, "access": {"required": False}}
 
 
 def app_of(parts: Parts, held: anyio.Event) -> FastAPI:
     """The application, with routes that wait inside until `held` is set."""
     app = web_app(parts)
 
-    @app.post("/text", dependencies=[Depends(text_slot)])
+    @app.post("/v1/text", dependencies=[Depends(text_slot)])
     async def text(body: dict[str, str]) -> int:
         await held.wait()
         return len(body)
 
-    @app.get("/events", dependencies=[Depends(stream_slot)])
+    @app.get("/v1/events", dependencies=[Depends(stream_slot)])
     async def events() -> StreamingResponse:
         async def pieces() -> AsyncIterator[str]:
             yield "data: 1\n\n"
@@ -40,7 +41,7 @@ def app_of(parts: Parts, held: anyio.Event) -> FastAPI:
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
     json = {"Content-Type": "application/json"}
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://endpoint", headers=json)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=json)
 
 
 async def settled() -> None:
@@ -55,10 +56,10 @@ def test_a_body_that_is_too_long_is_refused_whether_it_says_so_or_not(tmp_path: 
     async def main() -> None:
         held = anyio.Event()
         held.set()
-        async with client_of(app_of(parts_in(tmp_path, {"limits": LIMITS}), held)) as client:
-            assert (await client.post("/text", content=b"{}" + b" " * 2046)).status_code == 200
-            told = await client.post("/text", content=b"{}" + b" " * 2047)
-            found = await client.post("/text", content=chunks())
+        async with client_of(app_of(parts_in(tmp_path, OPEN), held)) as client:
+            assert (await client.post("/v1/text", content=b"{}" + b" " * 2046)).status_code == 200
+            told = await client.post("/v1/text", content=b"{}" + b" " * 2047)
+            found = await client.post("/v1/text", content=chunks())
             for answer in (told, found):
                 assert answer.status_code == 413
                 assert answer.json()["error"]["code"] == "body_too_long"
@@ -69,18 +70,18 @@ def test_a_body_that_is_too_long_is_refused_whether_it_says_so_or_not(tmp_path: 
 def test_requests_for_text_beyond_the_limit_wait_outside(tmp_path: Path) -> None:
     async def main() -> None:
         held = anyio.Event()
-        app = app_of(parts_in(tmp_path, {"limits": LIMITS}), held)
+        app = app_of(parts_in(tmp_path, OPEN), held)
         async with client_of(app) as client, anyio.create_task_group() as tasks:
             for _ in range(2):
-                tasks.start_soon(lambda: client.post("/text", json={}))
+                tasks.start_soon(lambda: client.post("/v1/text", json={}))
             await settled()
-            refused = await client.post("/text", json={})
+            refused = await client.post("/v1/text", json={})
             assert refused.status_code == 429
             assert refused.json()["error"]["code"] == "too_many_at_once"
             assert int(refused.headers["Retry-After"]) >= 1
             held.set()
             await settled()
-            assert (await client.post("/text", json={})).status_code == 200
+            assert (await client.post("/v1/text", json={})).status_code == 200
             assert app.state.texts.taken == 0
 
     anyio.run(main)
@@ -88,15 +89,48 @@ def test_requests_for_text_beyond_the_limit_wait_outside(tmp_path: Path) -> None
 
 def test_a_stream_holds_its_slot_until_it_ends_or_its_reader_is_gone(tmp_path: Path) -> None:
     async def main() -> None:
-        app = app_of(parts_in(tmp_path, {"limits": LIMITS}), anyio.Event())
+        app = app_of(parts_in(tmp_path, OPEN), anyio.Event())
         async with client_of(app) as client:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(lambda: client.get("/events"))
+                tasks.start_soon(lambda: client.get("/v1/events"))
                 await settled()
                 assert app.state.streams.taken == 1
-                assert (await client.get("/events")).status_code == 429
+                assert (await client.get("/v1/events")).status_code == 429
                 tasks.cancel_scope.cancel()
             assert app.state.streams.taken == 0
+
+    anyio.run(main)
+
+
+def test_one_key_leaves_slots_to_the_others_and_the_next_finds_room(tmp_path: Path) -> None:
+    parts = parts_in(tmp_path, {"limits": {"in_flight": 12}})
+    ann, bob, eve = (bearer(parts) for _ in range(3))
+
+    async def main() -> None:
+        held = anyio.Event()
+        app = app_of(parts, held)
+        async with client_of(app) as client, anyio.create_task_group() as tasks:
+
+            async def fill(headers: dict[str, str]) -> httpx.Response:
+                """Calls until one is refused; that answer."""
+                while True:
+                    before, refused = app.state.texts.taken, []
+
+                    async def call(into: list[httpx.Response]) -> None:
+                        into.append(await client.post("/v1/text", json={}, headers=headers))
+
+                    tasks.start_soon(call, refused)
+                    await settled()
+                    if app.state.texts.taken == before:
+                        return refused[0]
+
+            for headers, taken in ((ann, 6), (bob, 9), (eve, 10)):
+                refused = await fill(headers)
+                assert app.state.texts.taken == taken
+                assert (refused.status_code, refused.json()["error"]["code"]) == (429, "share_taken")
+                assert int(refused.headers["Retry-After"]) >= 1
+            held.set()
+        assert app.state.texts.taken == 0
 
     anyio.run(main)
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from services.http import standing
 from services.inference.schemas import rebased
 from steerline.config.steering import BoostSpec, SteeringSpec
 from steerline.serving.keys import KeyBook
@@ -205,7 +206,7 @@ def test_calls_side_by_side_share_what_is_left_of_a_day(tmp_path: Path, stream: 
 
     async def main() -> None:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
             first = asyncio.create_task(client.post(CHATS, json={**body, "max_tokens": 990}))
             assert await asyncio.to_thread(model.begun.wait, 10)
             model.begun.clear()
@@ -223,6 +224,32 @@ def test_calls_side_by_side_share_what_is_left_of_a_day(tmp_path: Path, stream: 
             again.cancel()
 
     asyncio.run(main())
+
+
+def test_a_stream_ends_with_an_error_when_its_key_is_revoked_and_its_tokens_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "CHECK_EVERY_S", 0.02)
+    model, keys = Endless(words=3), KeyBook(tmp_path / "keys.json")
+    app = application(tmp_path, {"access": {"required": True}}, model=model)
+    key, entry = keys.create("k", ("inference",))
+
+    async def main() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        headers = {"Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+            streaming = asyncio.create_task(client.post(CHATS, json={**CHAT, "stream": True}))
+            assert await asyncio.to_thread(model.begun.wait, 10)
+            keys.revoke("k")
+            async with asyncio.timeout(10):
+                answer = await streaming
+                while not usage_beside(keys.file).today(entry.id):
+                    await asyncio.sleep(0.01)
+                return answer
+
+    *_, error, done = _data(asyncio.run(main()).text)
+    assert (json.loads(error)["error"]["code"], done) == ("invalid_api_key", "[DONE]")
+    assert model.ended.is_set()
 
 
 def test_a_body_that_is_too_long_or_no_json_is_refused(tmp_path: Path) -> None:
@@ -251,7 +278,7 @@ def test_what_a_client_asked_for_counts_though_it_goes_away_before_there_is_an_a
 
     async def leave() -> None:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
             body = {"model": "model", "stream": stream, "messages": [{"role": "user", "content": "x" * 400}]}
             waiting = asyncio.create_task(client.post(CHATS, json=body))
             assert await asyncio.to_thread(model.begun.wait, 10)

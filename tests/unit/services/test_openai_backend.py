@@ -26,7 +26,7 @@ def test_a_request_arrives_as_it_was_asked_and_its_answer_as_it_was_given(tmp_pa
     async def play() -> None:
         parrot = Speaker()
         app = application(tmp_path, parrot=parrot)
-        spec = OpenAIBackendSpec(kind="openai", url="http://service/v1", model="parrot", steering=True)
+        spec = OpenAIBackendSpec(kind="openai", url="http://localhost/v1", model="parrot", steering=True)
         backend = OpenAIBackend(spec, httpx.ASGITransport(app))
         asked = asking(steering=STEERING, response_schema=SCHEMA, top_logprobs=2)
         prompt = GenRequest("parrot", prompt="one two", sampling=asked.sampling)
@@ -52,7 +52,7 @@ def test_failures_keep_their_kind_where_the_interface_tells_them_apart(tmp_path:
         kinds = []
         for kind in ("busy", "unavailable", "refused", "too_long"):
             app = application(tmp_path, model=Failing(Failure(kind, "because", 3.0)))  # type: ignore[arg-type]
-            spec = OpenAIBackendSpec(kind="openai", url="http://service/v1", model="model")
+            spec = OpenAIBackendSpec(kind="openai", url="http://localhost/v1", model="model")
             backend = OpenAIBackend(spec, httpx.ASGITransport(app))
             (result,) = await backend.generate([asking()])
             await backend.close()

@@ -20,6 +20,8 @@ from steerline.inference.backends.scripted import ScriptedBackend
 from steerline.inference.request import Failure, GenRequest
 from steerline.serving.keys import KeyBook
 from steerline.serving.models import ServedModels
+from steerline.serving.paying import Purses
+from steerline.serving.usage import usage_beside
 from steerline.simulation.store.memory import MemoryStore
 from tests.unit.services.openai_service import CHATS, Failing, Speaker
 from tests.unit.services.simulation_service import LocalHosts
@@ -70,13 +72,15 @@ class Service:
 
 
 @asynccontextmanager
-async def endpoint(folder: Path, model: Any = None, **spec: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Service]]:
+async def endpoint(
+    folder: Path, model: Any = None, purses: Purses | None = None, **spec: Any
+) -> AsyncIterator[tuple[httpx.AsyncClient, Service]]:
     model = model or ScriptedBackend(policy)
     service = Service(folder, model, spec)
     transport = httpx.ASGITransport(service.app, raise_app_exceptions=False)
     async with (
-        httpx.AsyncClient(transport=transport, base_url="http://service", timeout=20) as client,
-        host(service.store, backends={"small": model}) as service.hosts.host,
+        httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=20) as client,
+        host(service.store, backends={"small": model}, purses=purses) as service.hosts.host,
     ):
         yield client, service
 
@@ -147,7 +151,9 @@ def test_a_team_whose_model_fails_has_no_answer_and_says_why(tmp_path: Path) -> 
 
 def test_a_client_that_goes_away_stops_no_team_and_pays_for_it(tmp_path: Path) -> None:
     async def play() -> None:
-        async with endpoint(tmp_path, access={"required": True}) as (client, service):
+        usage = usage_beside(tmp_path / "keys.json")
+        purses = Purses(KeyBook(tmp_path / "keys.json"), usage)
+        async with endpoint(tmp_path, purses=purses, access={"required": True}) as (client, service):
             key, entry = service.keys.create("k", ("inference",), tokens_per_day=10_000)
             host, service.hosts.host = service.hosts.host, None
             headers = {"Authorization": f"Bearer {key}"}
@@ -159,8 +165,9 @@ def test_a_client_that_goes_away_stops_no_team_and_pays_for_it(tmp_path: Path) -
             assert host is not None
             host.wake()
             await until(lambda: (record := service.store.find(sim)) is not None and record.status == "ended")
-            usage = service.app.state.access._usage
-            await until(lambda: usage.today(entry.id) > 13)
+            asked = [call.result["usage"] for call in service.store.calls(sim)]
+            # An answer that two agents share counts once.
+            assert 13 < usage.today(entry.id) <= sum(one["prompt_tokens"] + one["completion_tokens"] for one in asked)
 
     asyncio.run(play())
 

@@ -14,6 +14,8 @@ import httpx
 
 from steerline.config.simulation import SimulationSpec
 from steerline.serving.keys import SCOPES, KeyBook
+from steerline.serving.paying import PAYER
+from steerline.serving.usage import usage_beside
 from steerline.simulation.bundle import read_bundle
 from steerline.simulation.runner import play
 from steerline.simulation.store.base import Store
@@ -462,6 +464,51 @@ def test_a_version_of_a_registered_model_may_be_named_and_an_alias_may_not(tmp_p
             error_of(await client.post(SIMS, json=game(llm(name), "conditional")), 400)
 
     with_service(tmp_path, story, plays=False, registry={"allow": ["judge"]})
+
+
+def test_a_key_that_has_used_its_day_has_nothing_played_and_still_looks_and_pauses(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        book = KeyBook(tmp_path / "keys.json")
+        whole, key = book.create("ann", SCOPES, tokens_per_day=10)
+        client.headers["Authorization"] = f"Bearer {whole}"
+        sim = (await client.post(SIMS, json=ASKING)).json()["id"]
+        assert [o.payload for o in store.operations(sim) if o.kind == PAYER] == [{"key": key.id}]
+        usage_beside(book.file).add(key.id, 10)
+        for path, form in (
+            ("", ASKING),
+            (f"/{sim}:resume", None),
+            (f"/{sim}:step", None),
+            (f"/{sim}:fork", {"at": 0}),
+            (f"/{sim}/agents/a/interview", {"question": "Who?"}),
+            ("/../experiments", {"name": "e", "seeds": [0], "simulation": ASKING}),
+        ):
+            answer = await client.post(f"{SIMS}{path}".replace("simulations/../", ""), json=form)
+            assert error_of(answer, 429)["code"] == "token_quota_exceeded", path
+            assert 0 < int(answer.headers["Retry-After"]) <= 86_401
+        assert (await client.get(f"{SIMS}/{sim}")).json()["status"] == "queued"
+        for verb in ("pause", "stop"):
+            assert (await client.post(f"{SIMS}/{sim}:{verb}")).status_code == 202
+
+    with_service(tmp_path, story, plays=False, access={"required": True})
+
+
+def test_whoever_asked_last_to_have_it_played_pays(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        book = KeyBook(tmp_path / "keys.json")
+        (ann, first), (bob, second) = (book.create(name, SCOPES) for name in ("ann", "bob"))
+        by_ann, by_bob = ({"Authorization": f"Bearer {whole}"} for whole in (ann, bob))
+        sim = (await client.post(f"{SIMS}?start=false", json=ASKING, headers=by_ann)).json()["id"]
+        await client.post(f"{SIMS}/{sim}:step", headers=by_ann)
+        await client.post(f"{SIMS}/{sim}:resume", headers=by_bob)
+        experiment = {"name": "e", "seeds": [0, 1], "simulation": ASKING}
+        made = (await client.post("/v1/experiments", json=experiment, headers=by_bob)).json()
+        payers = {
+            one: [o.payload["key"] for o in store.operations(one) if o.kind == PAYER]
+            for one in (sim, *made["points"][0]["simulations"])
+        }
+        assert list(payers.values()) == [[first.id, second.id], [second.id], [second.id]]
+
+    with_service(tmp_path, story, plays=False, access={"required": True})
 
 
 def test_reading_and_writing_take_their_scopes(tmp_path: Path) -> None:

@@ -14,14 +14,16 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
+from services.http import standing
 from services.http.access import SOCKET_KEY_PREFIX, SOCKET_PROTOCOL
 from steerline.config.simulation import SimulationSpec
 from steerline.simulation.event import Event, EventDraft, seal
 from steerline.simulation.game import Game
 from steerline.simulation.runner import run
-from steerline.simulation.store.base import Store
+from steerline.simulation.store.base import Control, Store
 from steerline.simulation.store.sqlite import SqliteStore
 from tests.unit.services.simulation_service import LocalHosts, application, game, listening, parts_of
 from tests.unit.simulation.worlds import spec
@@ -136,7 +138,9 @@ def test_slow_readers_cost_bounded_memory(store: Store, address: str) -> None:
     sockets = [socket.create_connection((place.hostname, place.port or 80)) for _ in range(10)]
     try:
         for one in sockets:
-            one.sendall(b"GET /v1/simulations/long/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+            one.sendall(
+                b"GET /v1/simulations/long/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n"
+            )
             assert one.recv(20).startswith(b"HTTP/1.1 200")
         settled, before = 0, -1
         while settled < 5:  # until nothing moves any more
@@ -211,6 +215,46 @@ def test_a_socket_sends_events_and_takes_answers(tmp_path: Path, store: Store) -
         assert [event["payload"]["payload"] for event in taken] == [5]
         with pytest.raises(Exception, match="403"):
             connect(url, subprotocols=[SOCKET_PROTOCOL])  # type: ignore[list-item]
+
+
+def test_streams_of_a_key_that_is_revoked_end_and_say_why(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steerline.serving.keys import KeyBook
+
+    monkeypatch.setattr(standing, "CHECK_EVERY_S", 0.02)
+    parts = parts_of(store, tmp_path, LocalHosts(), access={"required": True})
+    book = KeyBook(tmp_path / "keys.json")
+    gone, kept_on = (book.create(name, ("simulations.read",))[0] for name in ("gone", "kept on"))
+    seat = SimulationSpec.model_validate(game({"kind": "human"}, "conditional", rounds=1))
+    kept(store, of=seat)
+    with listening(application(parts)) as address:
+        events, by = f"{address}/v1/simulations/s/events", {"Authorization": f"Bearer {gone}"}
+        url = f"{address.replace('http', 'ws')}/v1/simulations/s/ws"
+        with (
+            httpx.stream("GET", events, headers={**SSE, **by}, timeout=20) as sent,
+            httpx.stream("GET", events, params={"follow": "true"}, headers=by, timeout=20) as lines,
+            httpx.stream("GET", events, headers={**SSE, "Authorization": f"Bearer {kept_on}"}, timeout=20) as other,
+            connect(url, additional_headers=by) as line,
+        ):
+            others = other.iter_lines()
+            assert next(others).startswith("retry")
+            book.revoke("gone")
+            *_, event, data, _ = sent.iter_lines()
+            assert (event, json.loads(data.removeprefix("data: "))["error"]["code"]) == (
+                "event: error",
+                "invalid_api_key",
+            )
+            assert json.loads([line for line in lines.iter_lines() if line][-1])["error"]["code"] == "invalid_api_key"
+            messages: list[dict[str, Any]] = []
+            with pytest.raises(ConnectionClosedError):
+                messages.extend(json.loads(message) for message in line)
+            assert messages[-1]["error"]["code"] == "invalid_api_key"
+            assert line.close_code == 1008
+            # Those of others go on.
+            store.post("s", Control("stop", "stop", {}))
+            run(seat, store=store, sim="s")
+            assert "event: end" in list(others)
 
 
 def test_answers_over_a_socket_count_and_need_a_key_that_is_still_good(tmp_path: Path, store: Store) -> None:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import stat
 from pathlib import Path
 
 import pytest
 
 from steerline.errors import AccessError
+from steerline.serving import usage
 from steerline.serving.keys import SCOPES, KeyBook, first_key, open_keys
 from steerline.serving.usage import UsageBook
 
@@ -138,4 +140,29 @@ def test_tokens_add_up_by_key_and_day_and_outlive_the_process(tmp_path: Path) ->
     assert again.today("ann") == 12
     now[0] += 86_400
     assert again.today("ann") == 0
+    again.close()
+
+
+def test_tokens_that_cannot_be_written_now_are_kept_and_written_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "_BUSY_S", 0.01)
+    file = tmp_path / "usage.db"
+    book, other = UsageBook(file), sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    book.add("ann", 5)
+    with pytest.raises(AccessError, match="does not answer") as caught:
+        book.today("ann")
+    assert caught.value.where == str(file)
+    other.execute("COMMIT")
+    assert book.today("ann") == 5
+    other.execute("BEGIN IMMEDIATE")
+    book.add("ann", 7)
+    assert book.today("ann") == 12
+    other.execute("COMMIT")
+    book.add("bob", 1)
+    book.close()
+    other.close()
+    again = UsageBook(file)
+    assert (again.today("ann"), again.today("bob")) == (12, 1)
     again.close()

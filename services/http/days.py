@@ -1,0 +1,95 @@
+"""What a key may still use of its tokens of today."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from services.http.errors import ApiError
+from steerline.errors import AccessError
+from steerline.serving.keys import Key
+from steerline.serving.usage import UsageBook
+
+# Apart from the threads that may wait for a store of simulations.
+_BOOKKEEPER = ThreadPoolExecutor(1, thread_name_prefix="steerline-usage")
+_PATIENCE_S = 2.0
+"""Nobody waits longer for a book that another process holds, however many wait for it."""
+
+
+class Day:
+    """A key's tokens of today: those that it used, and those that may come of what is being written for it.
+
+    Args:
+        usage: tokens by key and day.
+        key: whose.
+        held: tokens that may come, by key, of all calls of this process.
+    """
+
+    def __init__(self, usage: UsageBook, key: Key, held: dict[str, int]) -> None:
+        self._usage = usage
+        self._key = key
+        self._held = held
+
+    async def spend(self, tokens: int) -> None:
+        """Count tokens that were used, also where that takes longer than anybody waits for it."""
+        counted = asyncio.get_running_loop().run_in_executor(_BOOKKEEPER, self._usage.add, self._key.id, tokens)
+        for done in (await asyncio.wait({counted}, timeout=_PATIENCE_S))[0]:
+            done.result()
+
+    async def check(self) -> None:
+        """See that some are left.
+
+        Raises:
+            ApiError: 429; none. 503; the book does not answer.
+        """
+        if self._key.tokens_per_day is not None:
+            self._check(await self._used(), self._key.tokens_per_day)
+
+    @asynccontextmanager
+    async def hold(self, tokens: int) -> AsyncIterator[None]:
+        """Around what is being written: so many tokens may come of it.
+
+        Raises:
+            ApiError: as for `check`.
+        """
+        await self.check()
+        name = self._key.id
+        self._held[name] = self._held.get(name, 0) + tokens
+        try:
+            yield
+        finally:
+            self._held[name] -= tokens
+            if not self._held[name]:
+                del self._held[name]
+
+    def _check(self, used: int, most: int) -> None:
+        held = self._held.get(self._key.id, 0)
+        if used >= most:
+            raise ApiError(
+                429,
+                "token_quota_exceeded",
+                f"this key has used {used} of its {most} tokens of today; the next day of UTC brings new ones",
+                retry_after_s=self._usage.seconds_to_midnight(),
+            )
+        if used + held >= most:
+            raise ApiError(
+                429,
+                "token_quota_held",
+                f"this key has used {used} of its {most} tokens of today, and {held} may come of what is being written "
+                "for it; wait for that, or set `max_tokens` lower",
+                retry_after_s=1.0,
+            )
+
+    async def _used(self) -> int:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                return await asyncio.get_running_loop().run_in_executor(_BOOKKEEPER, self._usage.today, self._key.id)
+        except (TimeoutError, AccessError) as error:
+            raise ApiError(
+                503,
+                "usage_unreadable",
+                "the endpoint cannot read what this key has used today; its log says more",
+                retry_after_s=_PATIENCE_S,
+            ) from error

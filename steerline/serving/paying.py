@@ -1,0 +1,128 @@
+"""Who pays for the tokens of a simulation: the key under which it was last asked to be played."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from steerline.errors import AccessError
+from steerline.inference.request import Usage
+from steerline.serving.keys import KeyBook
+from steerline.serving.usage import UsageBook
+from steerline.simulation.asking import AGAIN_S
+from steerline.simulation.interruption import Interruption
+from steerline.simulation.store.base import Store
+from steerline.simulation.turn import Decider, Decision, Turn
+
+log = logging.getLogger("steerline.serving")
+
+PAYER = "payer"
+"""Operation that says which key pays for what is played from then on."""
+
+
+def charge(store: Store, sim: str, key: str | None) -> None:
+    """Have a key pay for a simulation, or nobody. Say so before it is asked to be played."""
+    if key is not None:
+        store.operate(sim, PAYER, {"key": key})
+
+
+@dataclass(frozen=True)
+class Purses:
+    """What the keys of an endpoint may still spend, for those who play simulations.
+
+    Args:
+        keys: with their quotas.
+        usage: tokens by key and day.
+    """
+
+    keys: KeyBook
+    usage: UsageBook
+
+    def of(self, store: Store, sim: str, spent: Callable[[], Usage]) -> Purse | None:
+        """The purse of who pays for a simulation; none where nobody does, as it was made without keys.
+
+        Args:
+            store: holds the simulation.
+            sim: its name.
+            spent: what its requests took so far.
+        """
+        paid = (str(entry.payload["key"]) for entry in reversed(store.operations(sim)) if entry.kind == PAYER)
+        key = next(paid, None)
+        return None if key is None else Purse(self, key, spent)
+
+
+class Purse:
+    """Out of which one simulation is paid while it is played.
+
+    Args:
+        purses: all of them.
+        key: id of the one that pays.
+        spent: what the simulation's requests took so far.
+    """
+
+    def __init__(self, purses: Purses, key: str, spent: Callable[[], Usage]) -> None:
+        self._keys, self._usage = purses.keys, purses.usage
+        self._key = key
+        self._spent = spent
+        self._counted = _tokens(spent())
+
+    def check(self) -> None:
+        """See that something is left.
+
+        Raises:
+            Interruption: the simulation pauses, with the reason.
+        """
+        try:
+            key = self._keys.entry(self._key)
+            used = self._usage.today(self._key)
+        except AccessError as error:
+            log.warning("nobody knows who may pay, and it is tried again: %s", error)
+            raise Interruption("paused", "the keys and what they used cannot be read now", AGAIN_S) from error
+        if key is None:
+            raise Interruption(
+                "paused", f"the key {self._key} that pays for it was revoked, or has expired; resume it with another"
+            )
+        if key.tokens_per_day is not None and used >= key.tokens_per_day:
+            raise Interruption(
+                "paused",
+                f"the key {key.name} that pays for it has used {used} of its {key.tokens_per_day} tokens of today; "
+                "it goes on by itself at midnight, UTC",
+                self._usage.seconds_to_midnight(),
+            )
+
+    def settle(self) -> None:
+        """Count what was spent since the last time."""
+        spent = _tokens(self._spent())
+        if spent > self._counted:
+            self._usage.add(self._key, spent - self._counted)
+            self._counted = spent
+
+
+@dataclass(frozen=True)
+class Paid:
+    """Answers turns for as long as they can be paid for. What is under way may go over a day's end.
+
+    Args:
+        purse: pays.
+        decider: answers.
+    """
+
+    purse: Purse
+    decider: Decider
+
+    async def decide(self, turns: Sequence[Turn]) -> Sequence[Decision]:
+        """An answer to each turn, in order.
+
+        Raises:
+            Interruption: nobody pays any more, or somebody cannot answer now.
+        """
+        self.purse.check()
+        try:
+            return await self.decider.decide(turns)
+        finally:
+            self.purse.settle()
+
+
+def _tokens(usage: Usage) -> int:
+    return usage.prompt_tokens + usage.completion_tokens

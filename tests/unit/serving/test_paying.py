@@ -1,0 +1,118 @@
+"""A simulation is paid for by the key under which it was last asked to be played, and pauses when that cannot pay."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from steerline.serving.keys import SCOPES, KeyBook
+from steerline.serving.paying import Purses, charge
+from steerline.serving.usage import UsageBook
+from steerline.simulation.runner import run
+from steerline.simulation.store.base import Store
+from steerline.simulation.store.memory import MemoryStore
+from tests.unit.serving.hosting import host, is_idle, posted, status, until
+from tests.unit.simulation.worlds import Server, llm, spec
+
+GAME = spec(llm(), llm(), "punisher", punishment=True)
+_DAY_S = 86_400
+
+
+class Bank:
+    """Keys and what they used, of a day that can be moved on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 100 * _DAY_S + 100.0
+        self.keys = KeyBook(folder / "keys.json")
+        self.usage = UsageBook(folder / "usage.db", clock=lambda: self.now)
+        self.purses = Purses(self.keys, self.usage)
+
+    def key(self, name: str, most: int | None = None) -> str:
+        return self.keys.create(name, SCOPES, tokens_per_day=most)[1].id
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Iterator[Bank]:
+    opened = Bank(tmp_path)
+    yield opened
+    opened.usage.close()
+
+
+def asked(store: Store, sim: str, key: str) -> None:
+    charge(store, sim, key)
+    store.want(sim)
+
+
+def stands(store: Store, bank: Bank, *statuses: str) -> str:
+    """Have a host play `s` until it stands in one of some ways; why it does."""
+
+    async def play() -> None:
+        async with host(store, purses=bank.purses):
+            await until(lambda: status(store, "s") in statuses)
+
+    asyncio.run(play())
+    record = store.find("s")
+    assert record is not None
+    return record.reason
+
+
+def tokens(store: Store) -> int:
+    used = [call.result["usage"] for call in store.calls("s")]
+    return sum(one["prompt_tokens"] + one["completion_tokens"] for one in used)
+
+
+def test_what_models_were_asked_counts_for_the_key_that_had_it_played(bank: Bank) -> None:
+    store, key = MemoryStore(), bank.key("ann")
+    posted(store, "s", GAME)
+    asked(store, "s", key)
+    stands(store, bank, "ended")
+    assert bank.usage.today(key) == tokens(store) > 0
+
+
+def test_a_simulation_whose_key_has_used_its_day_pauses_and_says_why_until_another_pays_or_the_next_day(
+    bank: Bank,
+) -> None:
+    store, key = MemoryStore(), bank.key("ann", 1)
+    posted(store, "s", GAME)
+    asked(store, "s", key)
+    assert "the key ann that pays for it has used" in stands(store, bank, "paused")
+    assert store.operations("s")[-1].payload["reason"].startswith("the key ann")
+    first = tokens(store)
+    assert 0 < bank.usage.today(key) == first
+    hosted = store.hosted("s")
+    assert hosted is not None
+    assert hosted.due is not None
+    assert hosted.due - time.time() == pytest.approx(_DAY_S - 100, abs=60)
+    other = bank.key("bob")
+    asked(store, "s", other)
+    stands(store, bank, "ended")
+    assert (bank.usage.today(key), bank.usage.today(other)) == (first, tokens(store) - first)
+    assert store.find("s").hash == run(GAME, backends={"m": Server()}).hash  # type: ignore[union-attr]
+
+
+def test_a_simulation_of_a_revoked_key_pauses_until_another_pays(bank: Bank) -> None:
+    store, key = MemoryStore(), bank.key("ann")
+    posted(store, "s", GAME)
+    asked(store, "s", key)
+    bank.keys.revoke("ann")
+    assert "revoked" in stands(store, bank, "paused")
+    assert is_idle(store, "s")
+    assert not list(store.calls("s"))
+
+
+def test_what_asks_no_model_costs_nothing_and_needs_no_key(bank: Bank) -> None:
+    store, key = MemoryStore(), bank.key("ann", 1)
+    bank.usage.add(key, 1)
+    posted(store, "s", spec("conditional", "punisher"))
+    asked(store, "s", key)
+    stands(store, bank, "ended")
+
+
+def test_what_was_made_without_keys_is_played_for_nothing(bank: Bank) -> None:
+    store = MemoryStore()
+    posted(store, "s", GAME)
+    stands(store, bank, "ended")
