@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -40,6 +41,17 @@ class Endpoint:
         answer = self.http.post("/v1/simulations", params={"start": start}, json=fields)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
+
+    def tries(self, **fields: Any) -> str:
+        """An experiment, and its id."""
+        answer = self.http.post("/v1/experiments", json=fields)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def spec(self, sim: str) -> dict[str, Any]:
+        """What a simulation was made of."""
+        found: dict[str, Any] = self.http.get(f"/v1/simulations/{sim}").json()["spec"]
+        return found
 
 
 @dataclass
@@ -152,7 +164,7 @@ def test_a_person_enters_a_key_starts_a_simulation_from_the_form_and_watches_it_
     page.get_by_label("Who decides for agent-2").select_option("model:voice")
     page.get_by_label("Steering of agent-2, as a number").fill("1.5")
     page.get_by_label("rounds").fill("4")
-    page.get_by_label("Name", exact=True).fill("from-the-form")
+    page.get_by_label("name", exact=True).fill("from-the-form")
     person.presses("Start")
     expect(page.get_by_role("heading", level=1)).to_have_text("from-the-form")
     person.stands("ended")
@@ -230,17 +242,17 @@ def test_the_past_can_be_looked_at_forked_and_compared_with_what_came_of_it(ente
     person.presses("Fork")
     dialog = page.get_by_role("dialog", name="Fork")
     expect(dialog.get_by_label("After tick")).to_have_value("3")
+    dialog.get_by_label("Name").fill("what-if")
     dialog.get_by_label("Who decides for cleo").select_option("policy:free_rider")
     dialog.get_by_label("Steering of ann", exact=True).fill("1")
     dialog.get_by_role("button", name="Fork").click()
     expect(page).to_have_url(re.compile(f"#/run/(?!{first})"))
     person.stands("ended")
     person.reads("cleo is played by free_rider from here on")
-    other = page.url.rsplit("/", 1)[1]
     page.get_by_role("link", name="Compare", exact=True).last.click()
     page.get_by_label("Second").select_option(first)
     expect(page.get_by_role("heading", name=re.compile("^They part in tick 4, after"))).to_be_visible()
-    expect(page.get_by_role("img", name=re.compile(f"^mean contribution; {other}.*; original"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^mean contribution; what-if.*; original"))).to_be_visible()
 
 
 def test_a_person_takes_a_seat_answers_and_the_simulation_goes_on(enter: Enter, endpoint: Endpoint) -> None:
@@ -260,6 +272,133 @@ def test_a_person_takes_a_seat_answers_and_the_simulation_goes_on(enter: Enter, 
     again.get_by_role("button", name="Answer").click()
     person.stands("ended")
     expect(page.get_by_role("form", name=re.compile("^You are me"))).to_be_hidden()
+
+
+def test_a_crowd_with_its_topology_plan_and_limits_is_put_together_in_the_form(
+    enter: Enter, endpoint: Endpoint
+) -> None:
+    person = enter()
+    page = person.page
+    person.goes("new?scenario=public_goods")
+    for _ in range(5):
+        page.get_by_role("button", name=re.compile("^Remove agent-")).first.click()
+    person.presses("More of agent-6")
+    page.get_by_label("goals").fill("win\nbe liked")
+    page.get_by_text("Crowd").click()
+    page.get_by_label("More agents").select_option("mix")
+    page.get_by_label("count").fill("6")
+    person.presses("Add a group")
+    page.get_by_label("Weight of group 2").fill("2")
+    page.get_by_label("Who decides for group 2").select_option("model:voice")
+    page.get_by_label("Steering of group 2, as a number").fill("1.5")
+    page.get_by_text("Who hears whom").click()
+    page.get_by_label("topology", exact=True).last.select_option("small_world")
+    page.get_by_label("rewire").fill("0.3")
+    page.get_by_text("Between ticks").click()
+    person.presses("Add to workflow")
+    page.get_by_label("at", exact=True).fill("1")
+    page.get_by_label("message", exact=True).fill("The pot leaks.")
+    page.get_by_text("Limits and late answers").click()
+    page.get_by_label("max calls", exact=True).fill("40")
+    person.presses("Start")
+    person.stands("ended")
+    person.reads("The pot leaks.")
+    expect(page.get_by_role("button", name=re.compile("^agent-0001")).first).to_be_visible()
+    spec = endpoint.spec(page.url.rsplit("/", 1)[1])
+    assert [agent["id"] for agent in spec["agents"]] == ["agent-6", "agent-7"]
+    assert spec["agents"][0]["profile"]["goals"] == ["win", "be liked"]
+    groups = spec["population"]["groups"]
+    assert [group["weight"] for group in groups] == [1, 2]
+    assert groups[1]["brain"]["steering"]["boost"]["strength"] == 1.5
+    assert (spec["topology"]["kind"], spec["topology"]["rewire"]) == ("small_world", 0.3)
+    assert (spec["workflow"][0]["at"], spec["budgets"]["max_calls"]) == (1, 40)
+
+
+def test_what_the_endpoint_refuses_is_told_at_the_field_that_is_meant(enter: Enter) -> None:
+    person = enter()
+    page = person.page
+    person.goes("new")
+    page.get_by_text("Limits and late answers").click()
+    page.get_by_label("policy").select_option("late")
+    page.get_by_text("Limits and late answers").click()
+    expect(page.get_by_label("policy")).to_be_hidden()
+    person.presses("Start")
+    expect(page.get_by_text("nothing is late without a time.", exact=True)).to_be_focused()
+    page.get_by_label("timeout s").fill("5")
+    expect(page.get_by_role("alert")).to_be_hidden()
+    field = page.get_by_label("max ticks")
+    field.fill("2000000")
+    person.presses("Start")
+    expect(field).to_be_focused()
+    expect(field).to_have_accessible_description(re.compile("1000000"))
+    expect(field).to_have_attribute("aria-invalid", "true")
+    assert all("400" in said for said in person.complaints)
+    person.complaints.clear()
+
+
+def test_the_form_and_its_json_are_the_same_simulation(enter: Enter) -> None:
+    person = enter()
+    page = person.page
+    person.goes("new")
+    page.get_by_text("As JSON").click()
+    written = page.get_by_label("Simulation", exact=True)
+    spec = json.loads(written.input_value())
+    page.get_by_label("Name of agent agent-1").fill("zoe")
+    expect(written).to_have_value(re.compile('"id": "zoe"'))
+    written.fill('{"scenario": ')
+    expect(page.get_by_text(re.compile("^This is no JSON yet"))).to_be_visible()
+    person.presses("Start")
+    expect(page.get_by_role("heading", name="New simulation")).to_be_visible()
+    written.fill(json.dumps({**spec, "seed": 7, "agents": spec["agents"][:2]}))
+    expect(page.get_by_label("seed", exact=True)).to_have_value("7")
+    expect(page.get_by_label(re.compile("^Name of agent"))).to_have_count(2)
+
+
+def test_an_experiment_is_started_from_the_form_and_shows_means_with_intervals(enter: Enter) -> None:
+    person = enter()
+    page = person.page
+    person.goes("experiments")
+    page.get_by_role("link", name="New experiment").click()
+    page.get_by_label("rounds").fill("3")
+    page.get_by_label("Who decides for agent-2").select_option("model:voice")
+    page.get_by_label("name", exact=True).fill("how-strong")
+    person.presses("Vary something")
+    page.get_by_label("What is varied").fill("agents.1.brain.steering.boost.strength")
+    page.get_by_label("Values").fill("0, 1.5")
+    page.get_by_label("Seeds").fill("0-2")
+    expect(page.get_by_text("6 simulations", exact=True)).to_be_visible()
+    person.presses("Start")
+    expect(page.get_by_role("heading", level=1)).to_have_text("how-strong")
+    expect(page.get_by_text("6 ended of 6")).to_be_visible()
+    drawing = page.get_by_role(
+        "img", name=re.compile("^mean contribution; strength 0: .* to .*, 3 seeds; strength 1.5: ")
+    )
+    expect(drawing).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("^1.5 3 of 3, simulations of strength 1.5 "))).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
+    person.presses("3 of 3, simulations of strength 1.5")
+    page.get_by_role("link", name="seed 2").click()
+    person.stands("ended")
+    person.reads("Steered with 1.5, I look where I seldom look.")
+    page.get_by_role("link", name=re.compile("^exp-")).click()
+    page.get_by_role("link", name="Another like it").click()
+    expect(page.get_by_role("heading", name="New experiment")).to_be_visible()
+    expect(page.get_by_label("rounds")).to_have_value("3")
+    page.get_by_role("navigation").get_by_role("link", name="Experiments").click()
+    expect(page.get_by_role("row", name=re.compile("how-strong.*6 ended of 6"))).to_be_visible()
+
+
+def test_an_experiment_that_is_cancelled_stops_what_has_not_ended(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    page = person.page
+    agents = [{"id": "me", "brain": {"kind": "human"}}, _scripted("bob", "cooperator")]
+    grid = {"agents.0.brain": [{"kind": "human"}, {"kind": "scripted", "policy": "cooperator"}]}
+    person.goes(f"experiments/{endpoint.tries(name='asks', simulation=_goods('asked', agents=agents), grid=grid)}")
+    expect(page.get_by_text("1 ended, 1 waiting of 2")).to_be_visible()
+    person.presses("Cancel")
+    page.get_by_role("dialog", name="Cancel the experiment").get_by_role("button", name="Stop them").click()
+    expect(page.get_by_text("1 ended, 1 stopped of 2")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_be_hidden()
 
 
 def test_a_chat_streams_the_steered_model_beside_the_plain_one(enter: Enter) -> None:
@@ -381,6 +520,7 @@ def views(endpoint: Endpoint) -> dict[str, str]:
     talk = {"scenario": "fishery", "params": {"months": 3}, "max_ticks": 3, "name": "talk"}
     talk_agents = [_scripted("ann", "sustainable"), _scripted("bob", "covenant"), _llm("eve", 1.0)]
     person = [{"id": "me", "brain": {"kind": "human"}}, _scripted("bob", "cooperator")]
+    varied = {"agents.1.brain.steering.boost.strength": [0, 1], "params.punishment": [False, True]}
     return {
         "": "table",
         "new": ".settings",
@@ -390,6 +530,9 @@ def views(endpoint: Endpoint) -> dict[str, str]:
         f"run/{endpoint.make(**_goods('waits'), start=False)}": ".head",
         f"compare?a={ended}&b={other}": ".numbers",
         "compare": ".pair",
+        "experiments": ".states",
+        f"experiments/{endpoint.tries(name='seen', simulation=_goods('one'), seeds=[0, 1], grid=varied)}": ".intervals",
+        "new?experiment=1": ".plan",
         "chat": ".conversation",
         "nowhere": "h1",
     }
@@ -404,10 +547,20 @@ def test_no_view_breaks_a_rule_of_accessibility(enter: Enter, views: dict[str, s
         if place.startswith("run/") and complete == ".chart":
             person.page.get_by_role("button", name=re.compile("^bob, steered")).click()
             person.page.get_by_role("region", name="Memory of bob").get_by_role("listitem").first.wait_for()
+        if place == "new":
+            _opens_everything(person.page)
         _is_accessible(person.page, f"{place} ({scheme})")
     person.page.keyboard.press("?")
     person.page.get_by_role("dialog").wait_for()
     _is_accessible(person.page, f"help ({scheme})")
+
+
+def _opens_everything(page: Page) -> None:
+    for fold in page.locator(".fold > summary").all():
+        fold.click()
+    page.get_by_label("More agents").select_option("mix")
+    page.get_by_role("button", name="More of group 1").click()
+    page.get_by_role("button", name="Add to workflow").click()
 
 
 def _is_accessible(page: Page, where: str) -> None:
@@ -420,6 +573,8 @@ def test_on_a_phone_no_view_is_wider_than_the_screen(enter: Enter, views: dict[s
     for place, complete in views.items():
         person.goes(place)
         person.page.locator(complete).first.wait_for(state="attached")
+        if place == "new":
+            _opens_everything(person.page)
         assert person.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], place
         if place.startswith("run/"):
             for pane in ("Agents", "Metrics", "Transcript"):

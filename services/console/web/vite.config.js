@@ -38,6 +38,8 @@ export default defineConfig({
     outDir: "../static",
     emptyOutDir: true,
     target: "es2022",
+    // The first versions with `light-dark()`, which is kept as it is written.
+    cssTarget: ["chrome123", "firefox120", "safari17.5"],
     assetsInlineLimit: 0,
     modulePreload: false,
     rollupOptions: {

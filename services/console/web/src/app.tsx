@@ -11,6 +11,8 @@ import { useValue } from "./state/value";
 import { Chat } from "./views/chat";
 import { Compare } from "./views/compare";
 import { Create } from "./views/create";
+import { ExperimentPage } from "./views/experiment";
+import { Experiments } from "./views/experiments";
 import { Help } from "./views/help";
 import { KeyForm } from "./views/key";
 import { List } from "./views/list";
@@ -18,6 +20,7 @@ import { Watch } from "./views/watch";
 
 const VIEWS: [path: string, name: string, icon: IconName][] = [
   ["", "Simulations", "list"],
+  ["experiments", "Experiments", "grid"],
   ["new", "New", "plus"],
   ["compare", "Compare", "compare"],
   ["chat", "Chat", "chat"],
@@ -47,6 +50,7 @@ export function App() {
   useShortcuts({
     l: () => go([]),
     n: () => go(["new"]),
+    x: () => go(["experiments"]),
     d: () => go(["compare"]),
     c: () => go(["chat"]),
     t: turnTheme,
@@ -87,6 +91,8 @@ function View({ view, path }: { view: string; path: string[] }) {
   switch (view) {
     case "":
       return <List />;
+    case "experiments":
+      return path[1] ? <ExperimentPage key={path[1]} id={path[1]} /> : <Experiments />;
     case "new":
       return <Create />;
     case "compare":

@@ -1,6 +1,7 @@
 /** Calls of the endpoint, which stands one folder above the console. */
 
 import { key, keyWanted } from "../state/session";
+import type { Page } from "./types";
 
 const ROOT = new URL("../", new URL(".", location.href.split("#")[0]));
 
@@ -10,6 +11,8 @@ export class ApiFailure extends Error {
     readonly status: number,
     readonly code: string,
     message: string,
+    /** Dotted path of the field that is meant; empty where none is. */
+    readonly param = "",
   ) {
     super(message);
   }
@@ -45,22 +48,35 @@ export async function call<T>(method: string, path: string, body?: unknown, opti
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
 
+/** The first `pages` pages of a list, with what the next one is asked for with. */
+export async function paged<T>(path: string, pages: number, query: Record<string, string> = {}): Promise<Page<T>> {
+  const found: Page<T> = { data: [], next: null };
+  for (let page = 0; page < pages; page += 1) {
+    const asked = new URLSearchParams({ ...query, limit: "100", ...(found.next ? { cursor: found.next } : {}) });
+    const more = await call<Page<T>>("GET", `${path}?${asked}`);
+    found.data.push(...more.data);
+    found.next = more.next;
+    if (!more.next) break;
+  }
+  return found;
+}
+
 async function failure(response: Response): Promise<ApiFailure> {
   const text = await response.text();
-  const { message, code } = told(text);
+  const { message, code, param } = told(text);
   const after = response.headers.get("Retry-After");
   const wait = response.status === 429 && after ? ` Try again in ${after} s.` : "";
   if (response.status === 401) keyWanted.set(sentence(message || "This endpoint asks for a key."));
   const fallback = `The endpoint answered ${response.status}. Its log says more.`;
-  return new ApiFailure(response.status, code, (message ? sentence(message) : fallback) + wait);
+  return new ApiFailure(response.status, code, (message ? sentence(message) : fallback) + wait, param);
 }
 
-function told(text: string): { message: string; code: string } {
+function told(text: string): { message: string; code: string; param: string } {
   try {
-    const { error } = JSON.parse(text) as { error?: { message?: string; code?: string | null } };
-    return { message: error?.message ?? "", code: error?.code ?? "" };
+    const { error } = JSON.parse(text) as { error?: { message?: string; code?: string | null; param?: string | null } };
+    return { message: error?.message ?? "", code: error?.code ?? "", param: error?.param ?? "" };
   } catch {
-    return { message: "", code: "" }; // A proxy's page, say; the status is told instead.
+    return { message: "", code: "", param: "" }; // A proxy's page, say; the status is told instead.
   }
 }
 

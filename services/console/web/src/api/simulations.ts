@@ -1,12 +1,13 @@
 /** Simulations over HTTP. */
 
-import { call, send } from "./http";
+import { call, paged, send } from "./http";
 import { messages } from "./sse";
 import type {
   AgentSpec,
   Event,
   Fields,
   MemoryRecord,
+  Page,
   Question,
   Scenario,
   ScenarioDetail,
@@ -25,22 +26,9 @@ export async function scenario(name: string): Promise<ScenarioDetail> {
   return await call("GET", `v1/scenarios/${encodeURIComponent(name)}`);
 }
 
-export interface Page {
-  data: Simulation[];
-  /** What the next page is asked for with; null after the last. */
-  next: string | null;
-}
-
-/** The newest ones, `pages` times 100 at most. */
-export async function list(pages = 1): Promise<Page> {
-  const found: Page = { data: [], next: null };
-  for (let page = 0; page < pages; page += 1) {
-    const more = await call<Page>("GET", `v1/simulations?limit=100${found.next ? `&cursor=${found.next}` : ""}`);
-    found.data.push(...more.data);
-    found.next = more.next;
-    if (!more.next) break;
-  }
-  return found;
+/** The newest ones, `pages` times 100 at most; of one status, if it is named. */
+export async function list(pages = 1, status = ""): Promise<Page<Simulation>> {
+  return await paged("v1/simulations", pages, status ? { status } : {});
 }
 
 export async function find(id: string): Promise<SimulationDetail> {
@@ -52,6 +40,11 @@ export async function create(spec: Partial<SimulationSpec>, begin: boolean, once
   return await call("POST", `v1/simulations?start=${begin}`, spec, { headers: { "Idempotency-Key": once } });
 }
 
+/** Whether nothing can be done to a simulation that stands so. */
+export function isOver(status: string): boolean {
+  return ["ended", "stopped"].includes(status);
+}
+
 export type Order = "pause" | "resume" | "step" | "stop";
 
 export async function order(id: string, what: Order): Promise<void> {
@@ -60,6 +53,8 @@ export async function order(id: string, what: Order): Promise<void> {
 
 export interface Fork {
   at: number;
+  /** Undefined takes a name after the one that is forked. */
+  name?: string;
   agents: Record<string, AgentSpec>;
   start: boolean;
 }

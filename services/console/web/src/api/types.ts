@@ -35,8 +35,12 @@ export interface SimulationSpec {
   [key: string]: Json | AgentSpec[] | undefined;
 }
 
-export interface AgentSpec {
+export interface AgentSpec extends GroupSpec {
   id: string;
+}
+
+/** Agents that are alike: one without a name. */
+export interface GroupSpec {
   brain: BrainSpec;
   profile?: Fields;
   memory?: { kind: string; [key: string]: Json };
@@ -72,8 +76,9 @@ export interface Question {
   default: string | null;
 }
 
+/** A JSON schema, as far as the endpoint's go. */
 export interface Schema {
-  type?: string | string[];
+  type?: string;
   title?: string;
   description?: string;
   default?: Json;
@@ -81,7 +86,6 @@ export interface Schema {
   const?: Json;
   anyOf?: Schema[];
   oneOf?: Schema[];
-  allOf?: Schema[];
   items?: Schema;
   properties?: { [name: string]: Schema };
   required?: string[];
@@ -89,6 +93,8 @@ export interface Schema {
   maximum?: number;
   exclusiveMinimum?: number;
   exclusiveMaximum?: number;
+  pattern?: string;
+  discriminator?: { propertyName: string; mapping: { [kind: string]: string } };
   $ref?: string;
   $defs?: { [name: string]: Schema };
 }
@@ -102,7 +108,46 @@ export interface Scenario {
 export interface ScenarioDetail extends Scenario {
   /** JSON schema of its own settings. */
   params: Schema;
-  example: SimulationSpec | null;
+  /** JSON schema of a whole simulation, as it is posted. */
+  form: Schema;
+  example: Partial<SimulationSpec> | null;
+}
+
+/** What `cursor` is asked for comes from `next`, which is null after the last page. */
+export interface Page<T> {
+  data: T[];
+  next: string | null;
+}
+
+export interface Experiment {
+  id: string;
+  name: string;
+  /** How many it plays. */
+  simulations: number;
+}
+
+/** A mean over seeds with its 95 % interval, which a single one has none of. */
+export interface Interval {
+  mean: number;
+  low: number | null;
+  high: number | null;
+  n: number;
+}
+
+/** How many simulations stand how. */
+export type States = { [status: string]: number };
+
+/** One combination of an experiment's grid. */
+export interface Point {
+  values: Fields;
+  simulations: string[];
+  states: States;
+  metrics: { [name: string]: Interval };
+}
+
+export interface ExperimentDetail extends Experiment {
+  states: States;
+  points: Point[];
 }
 
 export interface Model {

@@ -5,6 +5,10 @@ import { useEffect, useId, useRef, useState } from "preact/hooks";
 
 import { Icon, type IconName } from "./icon";
 
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
+}
+
 /** Says what went wrong and what to do. */
 export function Problem({ text, again }: { text: string; again?: () => void }) {
   if (!text) return null;
@@ -183,8 +187,14 @@ export function useTask(): { busy: boolean; problem: string; run: (task: () => P
   return { busy, problem, run };
 }
 
+export interface Loaded<T> {
+  value: T | null;
+  problem: string;
+  again: () => void;
+}
+
 /** What a call gives, loaded when `what` changes. */
-export function useLoaded<T>(load: () => Promise<T>, what: unknown[]): { value: T | null; problem: string; again: () => void } {
+export function useLoaded<T>(load: () => Promise<T>, what: unknown[]): Loaded<T> {
   const [state, setState] = useState<{ value: T | null; problem: string }>({ value: null, problem: "" });
   const [turn, setTurn] = useState(0);
   useEffect(() => {
@@ -198,4 +208,16 @@ export function useLoaded<T>(load: () => Promise<T>, what: unknown[]): { value: 
     };
   }, [...what, turn]);
   return { ...state, again: () => setTurn((count) => count + 1) };
+}
+
+/** As `useLoaded`, and anew every `ms` while `more` says so of the last answer and the page is seen. */
+export function usePolled<T>(load: () => Promise<T>, what: unknown[], ms: number, more: (value: T) => boolean = () => true): Loaded<T> {
+  const loaded = useLoaded(load, what);
+  const goesOn = loaded.value !== null && more(loaded.value);
+  useEffect(() => {
+    if (!goesOn) return undefined;
+    const timer = setInterval(() => document.visibilityState === "visible" && loaded.again(), ms);
+    return () => clearInterval(timer);
+  }, [goesOn]);
+  return loaded;
 }

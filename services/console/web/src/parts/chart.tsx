@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 
 import { number } from "../state/history";
+import { thinned } from "../state/thinning";
 
 export interface Series {
   name: string;
@@ -94,12 +95,15 @@ function Dot({ series, tick, x, y }: DotProps) {
 }
 
 function path(series: Series, x: (tick: number) => number, y: (value: number) => number): string {
-  return series.points.map(([tick, value], place) => `${place ? "L" : "M"}${x(tick).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+  return thinned(series.points, W).map(([tick, value], place) => `${place ? "L" : "M"}${x(tick).toFixed(1)} ${y(value).toFixed(1)}`).join("");
 }
 
-function bounds(values: number[]): [number, number] {
+/** What the height of a chart stands for; from 0 on where the values are near it, for a line that says how large they are. */
+export function bounds(values: readonly number[]): [number, number] {
   if (!values.length) return [0, 1];
-  const [low, high] = [Math.min(...values), Math.max(...values)];
+  // There may be more of them than a call takes arguments.
+  const low = values.reduce((least, one) => Math.min(least, one));
+  const high = values.reduce((most, one) => Math.max(most, one));
   if (low < high) return low > 0 && low < high / 2 ? [0, high] : [low, high];
   return low === 0 ? [0, 1] : low > 0 ? [0, low] : [low, 0];
 }

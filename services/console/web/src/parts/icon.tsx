@@ -18,6 +18,8 @@ const PATHS = {
   down: "M8 3v9.5M4 8.8 8 12.6l4-3.8",
   send: "M2.6 8 13.4 3 10 13.4 7.6 9z",
   trash: "M3.5 4.8h9M6.2 4.8V3.2h3.6v1.6M4.6 4.8l.6 8h5.6l.6-8",
+  more: "M3 8h.6M7.7 8h.6M12.4 8h.6",
+  grid: "M3 3h4v4H3zM9 3h4v4H9zM3 9h4v4H3zM9 9h4v4H9z",
   list: "M3 4.5h10M3 8h10M3 11.5h10",
   compare: "M2 8h2.5c4 0 4-4.4 9.5-4.4M4.5 8c4 0 4 4.4 9.5 4.4",
   chat: "M2.5 3.5h11v7.2H7.6L4.6 13v-2.3H2.5z",

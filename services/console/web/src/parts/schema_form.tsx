@@ -1,33 +1,61 @@
-/** Fields made of a JSON schema: what a scenario can be set to. */
+/** Fields made of a JSON schema, as deep as it goes. */
 
-import { useState } from "preact/hooks";
+import { createContext } from "preact";
+import { useContext } from "preact/hooks";
 
 import type { Fields, Json, Schema } from "../api/types";
-import { Field } from "./basics";
+import { fresh, plain, resolved, shapeOf, without, type Resolved } from "../state/schema";
+import { steeredWith, strengthIn, MOST } from "../state/steering";
+import { Field, IconButton, Slider } from "./basics";
+import { Icon } from "./icon";
+import { Written } from "./written";
 
-interface SchemaFormProps {
+/** What the endpoint finds wrong, and the dotted path of the field that is meant. */
+export interface Wrong {
+  path: string;
+  text: string;
+}
+
+export interface FormSetting {
+  /** The schema that references are looked up in. */
+  root: Schema;
+  wrong: Wrong | null;
+  /** Names to choose from, for fields of text that name something served or known. */
+  names: { [field: string]: readonly string[] };
+}
+
+export const FormContext = createContext<FormSetting>({ root: {}, wrong: null, names: {} });
+
+/** Whether something is wrong at a path, or below it. */
+export function isWithin(wrong: Wrong | null, path: string): boolean {
+  return wrong !== null && (wrong.path === path || wrong.path.startsWith(`${path}.`));
+}
+
+interface SchemaFieldsProps {
   schema: Schema;
   value: Fields;
+  /** Where they stand, e.g. `agents.0.memory`. */
+  path: string;
+  /** Fields that are set elsewhere. */
+  skip?: readonly string[];
   change: (value: Fields) => void;
 }
 
-export function SchemaForm({ schema, value, change }: SchemaFormProps) {
-  const names = Object.keys(schema.properties ?? {});
-  if (!names.length) return <p class="quiet">This scenario has no settings.</p>;
-  const set = (name: string, next: Json | undefined) => {
-    const { [name]: _, ...rest } = value;
-    change(next === undefined ? rest : { ...rest, [name]: next });
-  };
+/** A field for each property of an object. */
+export function SchemaFields({ schema, value, path, skip = [], change }: SchemaFieldsProps) {
+  const properties = Object.entries(schema.properties ?? {}).filter(([name]) => !skip.includes(name));
+  if (!properties.length) return null;
   return (
     <div class="grid">
-      {names.map((name) => (
+      {properties.map(([name, property]) => (
         <Property
           key={name}
           name={name}
-          schema={resolved(schema.properties![name]!, schema)}
+          path={path ? `${path}.${name}` : name}
+          schema={property}
           required={schema.required?.includes(name) ?? false}
           value={value[name]}
-          set={(next) => set(name, next)}
+          set={(next) => change(next === undefined ? without(value, name) : { ...value, [name]: next })}
         />
       ))}
     </div>
@@ -36,102 +64,213 @@ export function SchemaForm({ schema, value, change }: SchemaFormProps) {
 
 interface PropertyProps {
   name: string;
+  path: string;
   schema: Schema;
-  required: boolean;
+  required?: boolean;
   value: Json | undefined;
   /** Undefined takes the default. */
   set: (value: Json | undefined) => void;
 }
 
-function Property({ name, schema, required, value, set }: PropertyProps) {
-  const label = name.replaceAll("_", " ");
-  const help = plain(schema.description ?? "");
-  const now = value ?? schema.default;
-  if (schema.type === "boolean") {
-    return (
-      <Field label={label} help={help}>
-        {(ids) => <input {...ids} type="checkbox" checked={now === true} onChange={(event) => set(event.currentTarget.checked)} />}
-      </Field>
-    );
+export function Property({ name, path, schema, required = false, value, set }: PropertyProps) {
+  const { root, wrong, names } = useContext(FormContext);
+  const here = resolved(schema, root);
+  const shape = shapeOf(here, root);
+  const now = value ?? here.default;
+  const deep = shape.is === "fields" || shape.is === "union" || shape.is === "list";
+  const meant = wrong !== null && (wrong.path === path || (!deep && isWithin(wrong, path)));
+  const shared = { label: name.replaceAll("_", " "), help: plain(here.description ?? ""), problem: meant ? wrong.text : undefined };
+  const inner: Inner = { ...shared, name, path, schema: here, required, now, set };
+  if (name === "steering") return <Steering {...inner} />;
+  switch (shape.is) {
+    case "boolean":
+      return <Field {...shared}>{(ids) => <input {...ids} type="checkbox" checked={now === true} onChange={(event) => set(event.currentTarget.checked)} />}</Field>;
+    case "choice":
+      return <Choice {...inner} options={shape.options} />;
+    case "number":
+      return <NumberField {...inner} />;
+    case "text":
+      return names[name] ? <Choice {...inner} options={[...names[name]]} /> : <TextField {...inner} />;
+    case "lines":
+      return <Lines {...inner} />;
+    case "json":
+      return <Written {...shared} value={now} set={set} />;
+    case "union":
+      return <Union {...inner} kinds={shape.kinds} />;
+    case "fields":
+      return <Group {...inner} />;
+    case "list":
+      return <List {...inner} item={shape.item} />;
   }
-  if (schema.enum) {
-    return (
-      <Field label={label} help={help}>
+}
+
+interface Inner {
+  name: string;
+  label: string;
+  help: string;
+  problem: string | undefined;
+  path: string;
+  schema: Resolved;
+  required: boolean;
+  /** The value, or its default. */
+  now: Json | undefined;
+  set: (value: Json | undefined) => void;
+}
+
+function Choice({ options, now, set, required, ...shared }: Inner & { options: Json[] }) {
+  const unset = now === undefined || now === null;
+  const offered = unset || options.some((one) => one === now) ? options : [now, ...options];
+  return (
+    <Field {...shared}>
+      {(ids) => (
+        <select {...ids} required={required} value={unset ? "" : String(now)} onChange={(event) => set(offered.find((one) => String(one) === event.currentTarget.value))}>
+          {(unset || shared.schema.nullable) && <option value="">{required ? "choose…" : "none"}</option>}
+          {offered.map((option) => (
+            <option key={String(option)} value={String(option)}>
+              {String(option).replaceAll("_", " ")}
+            </option>
+          ))}
+        </select>
+      )}
+    </Field>
+  );
+}
+
+function NumberField({ schema, required, now, set, ...shared }: Inner) {
+  return (
+    <Field {...shared}>
+      {(ids) => (
+        <input
+          {...ids}
+          type="number"
+          required={required}
+          min={schema.minimum ?? schema.exclusiveMinimum}
+          max={schema.maximum ?? schema.exclusiveMaximum}
+          step={schema.type === "integer" ? 1 : "any"}
+          placeholder={schema.nullable ? "none" : ""}
+          value={typeof now === "number" ? now : ""}
+          onInput={(event) => set(event.currentTarget.value === "" ? undefined : Number(event.currentTarget.value))}
+        />
+      )}
+    </Field>
+  );
+}
+
+function TextField({ required, now, set, ...shared }: Inner) {
+  return (
+    <Field {...shared} wide>
+      {(ids) => <input {...ids} type="text" required={required} value={typeof now === "string" ? now : ""} onInput={(event) => set(event.currentTarget.value || undefined)} />}
+    </Field>
+  );
+}
+
+function Lines({ required, now, set, ...shared }: Inner) {
+  const lines = Array.isArray(now) ? now : [];
+  const write = (text: string) => set(text ? text.split("\n") : undefined);
+  return (
+    <Field {...shared} wide>
+      {(ids) => <textarea {...ids} rows={Math.max(2, lines.length)} required={required} placeholder="one a line" value={lines.join("\n")} onInput={(event) => write(event.currentTarget.value)} />}
+    </Field>
+  );
+}
+
+function Union({ kinds, path, now, set, required, ...shared }: Inner & { kinds: { [kind: string]: Schema } }) {
+  const { root } = useContext(FormContext);
+  const value = (now ?? {}) as Fields;
+  const kind = typeof value.kind === "string" ? value.kind : "";
+  const chosen = kinds[kind] && resolved(kinds[kind], root);
+  const optional = shared.schema.nullable || !required;
+  return (
+    <fieldset class="part wide">
+      <legend class="hidden">{shared.label}</legend>
+      <Field {...shared} help={plain(chosen?.description ?? shared.help)}>
         {(ids) => (
-          <select {...ids} value={String(now ?? "")} onChange={(event) => set(schema.enum!.find((one) => String(one) === event.currentTarget.value))}>
-            {schema.enum!.map((option) => (
-              <option key={String(option)} value={String(option)}>
-                {String(option).replaceAll("_", " ")}
+          <select {...ids} value={kind} onChange={(event) => set(event.currentTarget.value ? { kind: event.currentTarget.value } : undefined)}>
+            {(!kind || (optional && shared.schema.nullable)) && <option value="">{shared.schema.nullable ? "none" : "choose…"}</option>}
+            {Object.keys(kinds).map((one) => (
+              <option key={one} value={one}>
+                {one.replaceAll("_", " ")}
               </option>
             ))}
           </select>
         )}
       </Field>
-    );
-  }
-  if (schema.type === "integer" || schema.type === "number") {
-    return (
-      <Field label={label} help={help}>
-        {(ids) => (
-          <input
-            {...ids}
-            type="number"
-            required={required}
-            min={schema.minimum ?? schema.exclusiveMinimum}
-            max={schema.maximum ?? schema.exclusiveMaximum}
-            step={schema.type === "integer" ? 1 : "any"}
-            placeholder={schema.default === null ? "none" : ""}
-            value={typeof now === "number" ? now : ""}
-            onInput={(event) => set(event.currentTarget.value === "" ? undefined : Number(event.currentTarget.value))}
-          />
-        )}
-      </Field>
-    );
-  }
-  if (schema.type === "string") {
-    return (
-      <Field label={label} help={help} wide>
-        {(ids) => (
-          <input {...ids} type="text" required={required} value={typeof now === "string" ? now : ""} onInput={(event) => set(event.currentTarget.value || undefined)} />
-        )}
-      </Field>
-    );
-  }
-  return <Written label={label} help={help} value={now} set={set} />;
-}
-
-/** What has no field of its own is written as JSON. */
-function Written({ label, help, value, set }: { label: string; help: string; value: Json | undefined; set: PropertyProps["set"] }) {
-  const [text, setText] = useState(value === undefined || value === null ? "" : JSON.stringify(value));
-  const [problem, setProblem] = useState("");
-  const write = (next: string) => {
-    setText(next);
-    try {
-      set(next.trim() ? (JSON.parse(next) as Json) : undefined);
-      setProblem("");
-    } catch {
-      setProblem('This is no JSON yet, e.g. [1, 2] or {"ann": 0.5}.');
-    }
-  };
-  return (
-    <Field label={label} help={help} problem={problem} wide>
-      {(ids) => <input {...ids} type="text" class="code" placeholder="JSON; empty for the default" value={text} onInput={(event) => write(event.currentTarget.value)} />}
-    </Field>
+      {chosen && <SchemaFields schema={chosen} value={value} path={path} skip={["kind"]} change={set} />}
+    </fieldset>
   );
 }
 
-/** The schema itself: references are followed, and `X or null` is X that may be left empty. */
-function resolved(schema: Schema, root: Schema): Schema {
-  if (schema.$ref) {
-    const target = root.$defs?.[schema.$ref.split("/").at(-1) ?? ""] ?? {};
-    return resolved({ ...target, ...schema, $ref: undefined }, root);
-  }
-  const some = schema.anyOf?.filter((one) => one.type !== "null");
-  if (some?.length === 1) return { ...resolved(some[0]!, root), description: schema.description, default: schema.default };
-  if (schema.const !== undefined) return { ...schema, enum: [schema.const] };
-  return schema;
+function Group({ schema, label, help, problem, path, now, set }: Inner) {
+  const { root } = useContext(FormContext);
+  const there = now !== undefined && now !== null;
+  return (
+    <fieldset class="part wide">
+      <legend>{label}</legend>
+      <About help={help} problem={problem} />
+      {there ? (
+        <SchemaFields schema={schema} value={now as Fields} path={path} change={set} />
+      ) : (
+        <button type="button" class="small" onClick={() => set(fresh(schema, root))}>
+          <Icon name="plus" /> Set {label}
+        </button>
+      )}
+      {there && schema.nullable && (
+        <button type="button" class="small" onClick={() => set(undefined)}>
+          Without {label}
+        </button>
+      )}
+    </fieldset>
+  );
 }
 
-function plain(text: string): string {
-  return text.replaceAll("`", "").replaceAll(/\s*\n\s*/g, " ");
+/** What a group of fields is for, or what is wrong with it as a whole; that can be given the focus. */
+function About({ help, problem }: { help: string; problem: string | undefined }) {
+  if (problem) {
+    return (
+      <p class="help wrong" tabIndex={-1}>
+        {problem}
+      </p>
+    );
+  }
+  return help ? <p class="help">{help}</p> : null;
+}
+
+function List({ item, label, help, problem, path, now, set }: Inner & { item: Schema }) {
+  const { root } = useContext(FormContext);
+  const items = Array.isArray(now) ? now : [];
+  return (
+    <fieldset class="part wide">
+      <legend>{label}</legend>
+      <About help={help} problem={problem} />
+      <ol class="items">
+        {items.map((one, place) => (
+          <li key={place}>
+            <Property
+              name={`${place + 1}`}
+              path={`${path}.${place}`}
+              schema={item}
+              required
+              value={one}
+              set={(next) => set(items.map((other, where) => (where === place ? (next ?? {}) : other)))}
+            />
+            <IconButton icon="trash" label={`Remove ${place + 1} of ${label}`} press={() => set(items.filter((_, where) => where !== place))} />
+          </li>
+        ))}
+      </ol>
+      <button type="button" class="small" onClick={() => set([...items, fresh(item, root)])}>
+        <Icon name="plus" /> Add to {label}
+      </button>
+    </fieldset>
+  );
+}
+
+/** A strength to move, and the whole of it in writing. */
+function Steering({ label, help, problem, now, set }: Inner) {
+  const steering = (now ?? {}) as Fields;
+  return (
+    <div class="wide">
+      <Slider label={`${label} strength`} most={MOST} value={strengthIn(steering)} change={(strength) => set(steeredWith(steering, strength))} />
+      <Written label={label} help={help} problem={problem} value={now} set={set} />
+    </div>
+  );
 }

@@ -143,9 +143,10 @@ function squeezed(text: string): string {
   return text.replaceAll(/\s+/g, " ").trim();
 }
 
-/** The words, without the line that only repeats the action. */
+/** The words, without the line or the JSON that only repeats the action. */
 function told(entry: Entry): string {
   if (entry.kind !== "act" || entry.warning) return entry.text.trim();
+  if (entry.what && /^\s*\{.*\}\s*$/s.test(entry.text)) return "";
   const lines = entry.text.split("\n");
   return lines.filter((line) => spoken(entry) || !/^ANSWER:/i.test(line.trim())).join("\n").trim();
 }

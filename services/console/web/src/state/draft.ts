@@ -1,54 +1,18 @@
-/** A simulation that is being put together in the form. */
+/** A simulation or an experiment that is being put together: what is posted, as far as it is written. */
 
-import type { AgentSpec, BrainSpec, Fields, ScenarioDetail, SimulationSpec } from "../api/types";
+import type { AgentSpec, BrainSpec, Fields, GroupSpec, ScenarioDetail, SimulationSpec } from "../api/types";
+import type { Plan } from "./plan";
+import { decides, strengthOf, withStrength } from "./steering";
 
-export interface Seat {
-  /** Stays when the name is changed, so that the focus does. */
-  row: number;
-  id: string;
-  /** `policy:<name>`, `model:<id>` or `human`. */
-  brain: string;
-  strength: number;
-  role: string;
-  /** What the scenario's example says of it besides. */
-  profile: Fields;
-}
+export type Spec = Partial<SimulationSpec>;
 
 export interface Draft {
-  scenario: string;
-  name: string;
-  params: Fields;
-  seats: Seat[];
-  memory: string;
-  topology: string;
-  ticks: number;
-  seed: number;
+  spec: Spec;
   /** Whether it stands at its beginning until somebody lets it go. */
   paused: boolean;
+  /** Over what an experiment varies it; null plays it once. */
+  plan: Plan | null;
 }
-
-export const TOPOLOGIES: [kind: string, what: string][] = [
-  ["full", "Everybody hears everybody"],
-  ["none", "Nobody hears anybody"],
-  ["ring", "A ring: neighbours hear each other"],
-  ["chain", "A chain: each is heard by the next"],
-  ["star", "A star: the first agent in the middle"],
-  ["tree", "A tree: parents and children"],
-  ["pool", "A shared pool of messages"],
-  ["small_world", "A small world"],
-  ["scale_free", "Scale-free: a few are heard by many"],
-  ["random_regular", "Random, the same number of links each"],
-  ["rewiring", "Links that move over time"],
-  ["pruned", "The least agreed with fall silent"],
-];
-
-export const MEMORIES: [kind: string, what: string][] = [
-  ["none", "None: they know what the scenario tells"],
-  ["window", "The last things, in order"],
-  ["retrieval", "What is recent, important and to the point"],
-  ["summary", "A running summary"],
-  ["belief", "The last heard of each other agent"],
-];
 
 const NAMES = ["ann", "bob", "cleo", "dan", "eve", "finn", "gus", "hana", "ida", "jon", "kim", "leo"];
 
@@ -56,57 +20,120 @@ export function nameFor(place: number): string {
   return NAMES[place] ?? `agent-${String(place + 1).padStart(2, "0")}`;
 }
 
-export function brainOf({ brain, strength }: Pick<Seat, "brain" | "strength">): BrainSpec {
-  const [kind, ...rest] = brain.split(":");
+/** A brain as one choice: `policy:<name>`, `model:<name>` or `human`; empty for one that has more to it. */
+export function choiceOf(brain: BrainSpec | undefined): string {
+  switch (brain?.kind) {
+    case "scripted":
+      return `policy:${brain.policy}`;
+    case "llm":
+      return `model:${brain.model}`;
+    case "human":
+      return "human";
+    default:
+      return "";
+  }
+}
+
+/** The brain of a choice. */
+export function brainOf(choice: string, strength = 0): BrainSpec {
+  const [kind, ...rest] = choice.split(":");
   const named = rest.join(":");
   if (kind === "human") return { kind: "human" };
   if (kind === "policy") return { kind: "scripted", policy: named };
   return { kind: "llm", model: named, steering: { boost: { strength } } };
 }
 
-/** The spec that is sent. Models are served ones, by their names. */
-export function specOf(draft: Draft): Partial<SimulationSpec> {
-  const agents = draft.seats.map((seat): AgentSpec => {
-    const profile = { ...seat.profile, ...(seat.role ? { role: seat.role } : {}) };
-    return { id: seat.id, brain: brainOf(seat), memory: { kind: draft.memory }, ...(Object.keys(profile).length ? { profile } : {}) };
-  });
-  return {
-    name: draft.name,
-    scenario: draft.scenario,
-    params: draft.params,
-    agents,
-    topology: topologyOf(draft),
-    max_ticks: draft.ticks,
-    seed: draft.seed,
-  };
+/** The same agent with another brain; a strength that it has had stays. */
+export function rebrained<T extends GroupSpec>(agent: T, choice: string): T {
+  const before = strengthOf(agent.brain, {});
+  const brain = brainOf(choice, before ?? 0);
+  return { ...agent, brain: before === null ? brain : withStrength(brain, before) };
 }
 
-function topologyOf(draft: Draft): SimulationSpec["topology"] {
-  if (draft.topology === "star") return { kind: "star", hub: draft.seats[0]?.id ?? "" };
-  return { kind: draft.topology };
+export function roleOf(agent: GroupSpec): string {
+  const role = agent.profile?.role;
+  return typeof role === "string" ? role : "";
+}
+
+export function withRole<T extends GroupSpec>(agent: T, role: string): T {
+  return { ...agent, profile: { ...agent.profile, role } };
 }
 
 const AGENTS = 4;
+const MEMORY = { kind: "window" };
 
-/** A first draft: the scenario's own example, or policies dealt to a few seats in turn. */
+/** A first draft: the scenario's own example, or policies dealt to a few agents in turn. */
 export function draftOf(scenario: ScenarioDetail): Draft {
   const name = `${scenario.name.replaceAll("_", "-")}-${Math.random().toString(36).slice(2, 6)}`;
-  const example = scenario.example;
-  const rest = { scenario: scenario.name, name, memory: "window", seed: 0, paused: false };
-  if (example?.agents.length) {
-    const seats = example.agents.map((agent, row): Seat => ({ row, ...seatOf(agent) }));
-    return { ...rest, params: example.params ?? {}, seats, topology: example.topology?.kind ?? "full", ticks: example.max_ticks };
-  }
-  const policies = scenario.policies.map((policy) => policy.name);
-  const seats = Array.from({ length: AGENTS }, (_, row): Seat => {
-    return { row, id: nameFor(row), brain: `policy:${policies[row % Math.max(1, policies.length)] ?? ""}`, strength: 0, role: "", profile: {} };
-  });
-  return { ...rest, params: {}, seats, topology: "full", ticks: 10 };
+  const { agents, ...example } = scenario.example ?? {};
+  const cast = agents?.length ? agents : dealt(scenario);
+  const spec: Spec = {
+    topology: { kind: "full" },
+    max_ticks: 10,
+    seed: 0,
+    params: {},
+    ...example,
+    scenario: scenario.name,
+    name,
+    agents: cast.map((agent) => ({ memory: MEMORY, ...agent })),
+  };
+  return { spec, paused: false, plan: null };
 }
 
-function seatOf(agent: AgentSpec): Omit<Seat, "row"> {
-  const { role, ...profile } = (agent.profile ?? {}) as Fields;
-  const policy = agent.brain.policy;
-  const brain = agent.brain.kind === "llm" ? `model:${agent.brain.model}` : policy ? `policy:${policy}` : "human";
-  return { id: agent.id, brain, strength: 0, role: typeof role === "string" ? role : "", profile };
+function dealt(scenario: ScenarioDetail): AgentSpec[] {
+  const policies = scenario.policies.map((policy) => policy.name);
+  return Array.from({ length: AGENTS }, (_, place) => ({
+    id: nameFor(place),
+    brain: { kind: "scripted", policy: policies[place % Math.max(1, policies.length)] ?? "" },
+  }));
+}
+
+/** Another agent like the last one, under a name that is free. */
+export function another(spec: Spec, scenario: ScenarioDetail): AgentSpec {
+  const agents = spec.agents ?? [];
+  const taken = new Set(agents.map((agent) => agent.id));
+  let place = 0;
+  while (taken.has(nameFor(place))) place += 1;
+  const last = agents.at(-1) ?? { brain: brainOf(`policy:${scenario.policies[0]?.name ?? ""}`), memory: MEMORY };
+  return { ...last, id: nameFor(place) };
+}
+
+export interface Mix {
+  kind: "mix";
+  count: number;
+  prefix?: string;
+  groups: GroupSpec[];
+}
+
+const CROWD = 12;
+
+/** A population of one group to begin with. */
+export function crowd(scenario: ScenarioDetail): Mix {
+  return { kind: "mix", count: CROWD, prefix: "agent", groups: [group(scenario, 0)] };
+}
+
+export function group(scenario: ScenarioDetail, place: number): GroupSpec {
+  const policies = scenario.policies.map((policy) => policy.name);
+  return { weight: 1, brain: brainOf(`policy:${policies[place % Math.max(1, policies.length)] ?? ""}`), memory: MEMORY };
+}
+
+/** How many take part, as far as it is written. */
+export function headcount(spec: Spec): number {
+  const population = spec.population as unknown as { count?: number } | null | undefined;
+  return (spec.agents?.length ?? 0) + (population?.count ?? 0);
+}
+
+/** A simulation that is there, as it would be posted: its models are served ones, by name. */
+export function likeIt(spec: SimulationSpec): Spec {
+  const models = Object.entries(spec.models).map(([alias, ref]): [string, Fields] => {
+    const { backend, steering } = ref as { backend?: Fields; steering?: Fields | null };
+    return [alias, { model: backend?.name ?? alias, ...(steering ? { steering } : {}) }];
+  });
+  const { durability: _, replay: __, ...rest } = spec;
+  return { ...rest, models: Object.fromEntries(models) };
+}
+
+/** Who decides, where one choice does not say it. */
+export function elsewhere(brain: BrainSpec | undefined): string | undefined {
+  return choiceOf(brain) ? undefined : `${decides(brain)}, as written below`;
 }

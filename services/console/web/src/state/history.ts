@@ -146,9 +146,14 @@ function act(history: History, event: Event): void {
   const agent = event.agent ?? "?";
   const who = known(history, agent);
   who.turns += 1;
-  who.last = shown(payload.payload);
+  who.last = deed(payload.payload);
   const warning = payload.parse && payload.parse !== "ok" ? text(payload.reason) || text(payload.parse) : "";
   push(history, event, "act", { what: who.last, text: text(payload.text), warning, strength: who.strength });
+}
+
+function deed(value: Json | undefined): string {
+  const nothing = value && typeof value === "object" && !Object.keys(value).length;
+  return nothing ? "nothing" : shown(value);
 }
 
 function sent(history: History, event: Event): void {
@@ -286,7 +291,7 @@ export function brief(fields: Fields): string {
   return Object.entries(fields)
     .map(([name, value]) => {
       const inner = value && typeof value === "object" && !Array.isArray(value);
-      return inner ? `${name} (${brief(value)})` : `${name} ${shown(value)}`;
+      return inner ? `${name} (${brief(value) || "none"})` : `${name} ${shown(value)}`;
     })
     .join(" · ");
 }
@@ -294,7 +299,7 @@ export function brief(fields: Fields): string {
 export function number(value: number): string {
   if (Number.isInteger(value)) return String(value);
   const size = Math.abs(value);
-  return size >= 100 ? value.toFixed(1) : size >= 1 ? value.toFixed(2) : value.toPrecision(3).replace(/0+$/, "");
+  return size >= 100 ? value.toFixed(1) : size >= 1 ? value.toFixed(2) : value.toPrecision(3).replace(/\.?0+$/, "");
 }
 
 function text(value: Json | undefined): string {

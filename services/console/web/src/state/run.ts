@@ -12,11 +12,6 @@ const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
 const POLL_MS = 1500;
 
-/** Whether nothing can be done to a simulation that stands so. */
-export function isOver(status: string): boolean {
-  return ["ended", "stopped"].includes(status);
-}
-
 export type Connection = "connecting" | "live" | "lost" | "over";
 
 export interface Watched {

@@ -25,6 +25,7 @@ export function useShortcuts(keys: Record<string, () => void>): void {
 /** What the dialog tells. */
 export const SHORTCUTS: [key: string, what: string][] = [
   ["l", "List of simulations"],
+  ["x", "List of experiments"],
   ["n", "New simulation"],
   ["d", "Compare two"],
   ["c", "Chat"],

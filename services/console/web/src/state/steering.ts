@@ -29,9 +29,13 @@ export function strengthIn(steering: Fields): number {
 export function withStrength(brain: BrainSpec, strength: number): BrainSpec {
   const model = llm(brain);
   if (!model) return brain;
-  const boost = (model.steering?.boost ?? {}) as Fields;
-  const steered = { ...model, steering: { ...model.steering, boost: { ...boost, strength } } };
+  const steered = { ...model, steering: steeredWith(model.steering ?? {}, strength) };
   return brain.kind === "llm" ? steered : { ...brain, llm: steered };
+}
+
+/** A steering with another strength of its boost. */
+export function steeredWith(steering: Fields, strength: number): Fields {
+  return { ...steering, boost: { ...(steering.boost as Fields | undefined), strength } };
 }
 
 /** Who decides, in words. */

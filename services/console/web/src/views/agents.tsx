@@ -7,7 +7,7 @@ import { Badge } from "../parts/badge";
 import { IconButton, Loading, Problem, Slider, useLoaded, useTask } from "../parts/basics";
 import { number, type History, type Member } from "../state/history";
 import { link } from "../state/router";
-import { isOver, type Run } from "../state/run";
+import type { Run } from "../state/run";
 import { decides, MOST } from "../state/steering";
 import { useValue } from "../state/value";
 
@@ -48,7 +48,7 @@ interface InspectorProps {
 
 export function Inspector({ run, member, at, close }: InspectorProps) {
   const { history, detail } = useValue(run.seen);
-  const over = detail !== null && isOver(detail.status);
+  const over = detail !== null && api.isOver(detail.status);
   const all = history ? [...history.members.keys()] : [];
   const profile = profileOf(member);
   return (

@@ -65,6 +65,11 @@ export function Compare() {
           ))}
         </div>
       )}
+      {found.length >= 2 && !(a && b) && (
+        <Empty title="Choose two simulations">
+          <p>Best a fork and the one that it comes from, or two that differ in one thing: what parts them is then what that thing brought about.</p>
+        </Empty>
+      )}
       {both.problem && <Problem text={both.problem} again={both.again} />}
       {a && b && !both.value && !both.problem && <Loading rows={6} label="Loading both" />}
       {both.value && <Pair one={both.value[0]} other={both.value[1]} />}

@@ -1,39 +1,56 @@
-/** The form that starts a simulation. */
+/** The form that starts a simulation, or an experiment of many. */
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { isPlayed, models } from "../api/chat";
+import * as experiments from "../api/experiments";
+import { ApiFailure, words } from "../api/http";
 import * as api from "../api/simulations";
-import type { Model, Scenario, ScenarioDetail } from "../api/types";
-import { Field, Loading, Problem, useLoaded, useTask } from "../parts/basics";
+import type { Fields, Json, Model, Scenario, ScenarioDetail } from "../api/types";
+import { counted, Field, Loading, Problem, useLoaded } from "../parts/basics";
+import { Fold } from "../parts/fold";
 import { Icon } from "../parts/icon";
-import { SchemaForm } from "../parts/schema_form";
-import { draftOf, MEMORIES, specOf, TOPOLOGIES, type Draft } from "../state/draft";
+import { FormContext, Property, SchemaFields, type Wrong } from "../parts/schema_form";
+import { Written } from "../parts/written";
+import { draftOf, headcount, likeIt, type Draft, type Spec } from "../state/draft";
+import { countOf, gridOf, seedsOf } from "../state/plan";
 import { go, place } from "../state/router";
 import { useValue } from "../state/value";
-import { Seats } from "./seats";
+import { PlanForm } from "./plan";
+import { Crowd, Seats } from "./seats";
 
 export function Create() {
+  const { query } = useValue(place);
+  const like = query.get("like");
+  const model = useLoaded(async () => (like ? (await api.find(like)).spec : null), [like]);
   const loaded = useLoaded(api.scenarios, []);
   const served = useLoaded(models, []);
-  const asked = useValue(place).query.get("scenario");
   const [name, setName] = useState("");
-  const chosen = name || asked || "public_goods";
-  const scenario = useLoaded(() => api.scenario(chosen), [chosen]);
+  const chosen = name || query.get("scenario") || model.value?.scenario || "public_goods";
+  const ready = !like || model.value !== null;
+  const scenario = useLoaded(async () => (ready ? await api.scenario(chosen) : null), [chosen, ready]);
+  const many = query.has("experiment");
   useEffect(() => {
-    document.title = "New simulation · Steerline";
-  }, []);
-  const problem = loaded.problem || scenario.problem;
+    document.title = `${many ? "New experiment" : "New simulation"} · Steerline`;
+  }, [many]);
+  const problem = loaded.problem || scenario.problem || model.problem;
+  const first = scenario.value?.name === model.value?.scenario ? model.value : null;
   return (
     <div class="page create">
       <header class="page-head">
-        <h1>New simulation</h1>
+        <h1>{many ? "New experiment" : "New simulation"}</h1>
       </header>
-      {problem && <Problem text={problem} again={() => (loaded.again(), scenario.again())} />}
+      {problem && <Problem text={problem} again={() => (loaded.again(), scenario.again(), model.again())} />}
       {!loaded.value && !problem && <Loading rows={10} label="Loading the scenarios" />}
       {loaded.value && <Choose scenarios={loaded.value} chosen={chosen} choose={setName} />}
-      {scenario.value && loaded.value && (
-        <Form key={scenario.value.name} scenario={scenario.value} models={(served.value ?? []).filter((model) => !isPlayed(model.id))} />
+      {scenario.value && loaded.value && served.value && (
+        <Form
+          key={`${scenario.value.name} ${like} ${many}`}
+          scenario={scenario.value}
+          first={first && likeIt(first)}
+          many={many}
+          models={served.value.filter((one) => !isPlayed(one.id))}
+        />
       )}
     </div>
   );
@@ -42,7 +59,9 @@ export function Create() {
 function Choose({ scenarios, chosen, choose }: { scenarios: Scenario[]; chosen: string; choose: (name: string) => void }) {
   return (
     <fieldset class="scenarios">
-      <legend>Scenario</legend>
+      <legend>
+        Scenario: <em>{chosen.replaceAll("_", " ")}</em>
+      </legend>
       <div class="cards">
         {scenarios.map((one) => (
           <label key={one.name} class="card">
@@ -56,78 +75,159 @@ function Choose({ scenarios, chosen, choose }: { scenarios: Scenario[]; chosen: 
   );
 }
 
-function Form({ scenario, models: served }: { scenario: ScenarioDetail; models: Model[] }) {
-  const [draft, setDraft] = useState<Draft>(() => draftOf(scenario));
-  const change = (some: Partial<Draft>) => setDraft((old) => ({ ...old, ...some }));
-  const task = useTask();
+interface FormProps {
+  scenario: ScenarioDetail;
+  /** What it begins with; null takes the scenario's example. */
+  first: Spec | null;
+  /** Whether it begins as an experiment. */
+  many: boolean;
+  models: Model[];
+}
+
+const PLAN = { axes: [], seeds: "0-4" };
+
+function Form({ scenario, first, many, models: served }: FormProps) {
+  const [draft, setDraft] = useState<Draft>(() => {
+    const own = draftOf(scenario);
+    return { ...own, spec: first ?? own.spec, plan: many ? PLAN : null };
+  });
+  const [busy, setBusy] = useState(false);
+  const [failure, setFailure] = useState<unknown>(null);
+  const form = useRef<HTMLFormElement>(null);
   const once = useMemo(() => newId(), [draft]);
-  const spec = specOf(draft);
-  const begin = () =>
-    void task.run(async () => {
-      const made = await api.create(spec, !draft.paused, once);
-      go(["run", made.id]);
-    });
+  const { spec, plan } = draft;
+  const change = (some: Partial<Draft>) => (setFailure(null), setDraft((old) => ({ ...old, ...some })));
+  const set = (some: Spec) => change({ spec: { ...spec, ...some } });
+  const wrong = wrongIn(failure);
+  useEffect(() => {
+    form.current?.querySelector<HTMLElement>("[aria-invalid], .wrong[tabindex]")?.focus();
+  }, [failure]);
+  const begin = async () => {
+    setBusy(true);
+    setFailure(null);
+    try {
+      go(await started(draft, once));
+    } catch (error) {
+      setFailure(error);
+      setBusy(false);
+    }
+  };
+  const names = {
+    model: served.map((one) => one.id),
+    policy: scenario.policies.map((one) => one.name),
+    hub: (spec.agents ?? []).map((agent) => agent.id),
+  };
   return (
-    <form class="settings" onSubmit={(event) => (event.preventDefault(), begin())}>
-      <Seats draft={draft} scenario={scenario} models={served} change={change} />
-      <fieldset>
-        <legend>Rules of {scenario.name.replaceAll("_", " ")}</legend>
-        <SchemaForm key={scenario.name} schema={scenario.params} value={draft.params} change={(params) => change({ params })} />
-      </fieldset>
-      <fieldset>
-        <legend>The run</legend>
-        <div class="grid">
-          <Field label="Who hears whom">
-            {(ids) => (
-              <select {...ids} value={draft.topology} onChange={(event) => change({ topology: event.currentTarget.value })}>
-                {TOPOLOGIES.map(([kind, what]) => (
-                  <option key={kind} value={kind}>
-                    {what}
-                  </option>
-                ))}
-              </select>
-            )}
-          </Field>
-          <Field label="Memory">
-            {(ids) => (
-              <select {...ids} value={draft.memory} onChange={(event) => change({ memory: event.currentTarget.value })}>
-                {MEMORIES.map(([kind, what]) => (
-                  <option key={kind} value={kind}>
-                    {what}
-                  </option>
-                ))}
-              </select>
-            )}
-          </Field>
-          <Field label="Ticks, at most">
-            {(ids) => <input {...ids} type="number" required min={1} step={1} value={draft.ticks} onInput={(event) => change({ ticks: Number(event.currentTarget.value) })} />}
-          </Field>
-          <Field label="Seed" help="The same seed draws the same world.">
-            {(ids) => <input {...ids} type="number" required min={0} step={1} value={draft.seed} onInput={(event) => change({ seed: Number(event.currentTarget.value) })} />}
-          </Field>
-          <Field label="Name" wide>
-            {(ids) => <input {...ids} type="text" required pattern="[A-Za-z0-9][A-Za-z0-9._\-]{0,62}" value={draft.name} onInput={(event) => change({ name: event.currentTarget.value })} />}
-          </Field>
-          <Field label="Begin paused" help="It stands at its beginning, to be played tick by tick.">
-            {(ids) => <input {...ids} type="checkbox" checked={draft.paused} onChange={(event) => change({ paused: event.currentTarget.checked })} />}
-          </Field>
-        </div>
-      </fieldset>
-      <details class="written">
-        <summary>What is sent, as JSON</summary>
-        <pre tabIndex={0}>{JSON.stringify(spec, null, 2)}</pre>
-      </details>
-      <footer class="start">
-        {task.problem && <Problem text={task.problem} />}
-        <p class="quiet">
-          {scenario.name.replaceAll("_", " ")}, {draft.seats.length} agents, at most {draft.ticks} ticks
-        </p>
-        <button type="submit" class="main" disabled={task.busy}>
-          <Icon name="play" /> {task.busy ? "Starting…" : "Start"}
-        </button>
-      </footer>
-    </form>
+    <FormContext.Provider value={{ root: scenario.form, wrong, names }}>
+      <form ref={form} class="settings" onSubmit={(event) => (event.preventDefault(), void begin())}>
+        <Seats spec={spec} scenario={scenario} models={served} change={set} />
+        <fieldset>
+          <legend>Rules of {scenario.name.replaceAll("_", " ")}</legend>
+          {!Object.keys(scenario.params.properties ?? {}).length && <p class="quiet">This scenario has no settings.</p>}
+          <FormContext.Provider value={{ root: scenario.params, wrong, names: {} }}>
+            <SchemaFields schema={scenario.params} value={spec.params ?? {}} path="params" change={(params) => set({ params })} />
+          </FormContext.Provider>
+        </fieldset>
+        <Rest spec={spec} scenario={scenario} models={served} change={set} />
+        <fieldset>
+          <legend>How it is played</legend>
+          <div class="grid">
+            {["max_ticks", "seed", "name"].map((name) => (
+              <Of key={name} name={name} spec={spec} scenario={scenario} change={set} />
+            ))}
+            <Field label="Begin paused" help="It stands at its beginning, to be played tick by tick.">
+              {(ids) => <input {...ids} type="checkbox" disabled={plan !== null} checked={draft.paused && !plan} onChange={(event) => change({ paused: event.currentTarget.checked })} />}
+            </Field>
+            <Field label="As an experiment" help="Many times: over values of whatever you like, and over seeds.">
+              {(ids) => <input {...ids} type="checkbox" checked={plan !== null} onChange={(event) => change({ plan: event.currentTarget.checked ? PLAN : null })} />}
+            </Field>
+          </div>
+          {plan && <PlanForm plan={plan} spec={spec} params={Object.keys(scenario.params.properties ?? {})} problem={/^(grid|seeds)/.test(wrong?.path ?? "") ? wrong!.text : undefined} change={(next) => change({ plan: next })} />}
+        </fieldset>
+        <Fold title="As JSON" note="all of it, as it is sent" paths={[]}>
+          <Written label="Simulation" help="What is written here is in the fields above, and the other way round." rows={18} value={spec as Fields} set={(next) => change({ spec: (next ?? {}) as Spec })} />
+        </Fold>
+        <footer class="start">
+          {failure !== null && <Problem text={words(failure)} />}
+          <p class="quiet">{summary(draft)}</p>
+          <button type="submit" class="main" disabled={busy}>
+            <Icon name="play" /> {busy ? "Starting…" : "Start"}
+          </button>
+        </footer>
+      </form>
+    </FormContext.Provider>
   );
+}
+
+interface PartProps {
+  spec: Spec;
+  scenario: ScenarioDetail;
+  change: (some: Spec) => void;
+}
+
+/** A field of the simulation itself. */
+function Of({ name, spec, scenario, change }: PartProps & { name: string }) {
+  const required = scenario.form.required?.includes(name) ?? false;
+  return <Property name={name} path={name} schema={scenario.form.properties![name]!} required={required} value={(spec as Fields)[name]} set={(next) => change({ [name]: next })} />;
+}
+
+/** Fields that stand in a place of their own, or are the endpoint's business. */
+const ELSEWHERE = ["schema_version", "scenario", "params", "agents", "population", "topology", "interceptors", "workflow", "imitation", "max_ticks", "seed", "name", "durability", "replay"];
+
+/** What most leave as it is. */
+function Rest({ spec, scenario, models: served, change }: PartProps & { models: Model[] }) {
+  const shared = { spec, scenario, change };
+  const kindOf = (part: Json | undefined) => String((part as Fields | null | undefined)?.kind ?? "").replaceAll("_", " ");
+  const count = (part: Json | undefined) => (Array.isArray(part) && part.length ? `${part.length}` : "none");
+  const limits = Object.values((spec.budgets as Fields | undefined) ?? {}).filter((one) => one !== null).length;
+  const others = Object.keys(scenario.form.properties ?? {}).filter((name) => !ELSEWHERE.includes(name));
+  const population = spec.population as { kind?: string; count?: number } | null | undefined;
+  return (
+    <div class="folds">
+      <Fold title="Crowd" note={population?.kind ? `${population.count} more agents` : "no agents but those above"} paths={["population"]}>
+        <Crowd spec={spec} scenario={scenario} models={served} change={change} />
+      </Fold>
+      <Fold title="Who hears whom" note={kindOf(spec.topology)} paths={["topology", "interceptors"]}>
+        <div class="grid">
+          <Of name="topology" {...shared} />
+          <Of name="interceptors" {...shared} />
+        </div>
+      </Fold>
+      <Fold title="Between ticks" note={`${count(spec.workflow as Json)} planned`} paths={["workflow", "imitation"]}>
+        <div class="grid">
+          <Of name="workflow" {...shared} />
+          <Of name="imitation" {...shared} />
+        </div>
+      </Fold>
+      <Fold title="Limits and late answers" note={limits ? counted(limits, "limit") : "no limits"} paths={others}>
+        <div class="grid">
+          {others.map((name) => (
+            <Of key={name} name={name} {...shared} />
+          ))}
+        </div>
+      </Fold>
+    </div>
+  );
+}
+
+/** Sends it, and says where it can be seen. */
+async function started({ spec, paused, plan }: Draft, once: string): Promise<string[]> {
+  if (!plan) return ["run", (await api.create(spec, !paused, once)).id];
+  const form = { name: spec.name ?? "experiment", simulation: spec, grid: gridOf(plan.axes), seeds: seedsOf(plan.seeds) ?? [] };
+  return ["experiments", (await experiments.create(form, once)).id];
+}
+
+/** Where the endpoint found something wrong. */
+function wrongIn(failure: unknown): Wrong | null {
+  if (!(failure instanceof ApiFailure) || !failure.param) return null;
+  const path = failure.param.replace(/^simulation\./, "");
+  const isLed = failure.message.toLowerCase().startsWith(`${failure.param.toLowerCase()}: `);
+  return { path, text: isLed ? failure.message.slice(failure.param.length + 2) : failure.message };
+}
+
+function summary({ spec, plan }: Draft): string {
+  const of = `${(spec.scenario ?? "").replaceAll("_", " ")}, ${headcount(spec)} agents, at most ${spec.max_ticks} ticks`;
+  return plan ? `${countOf(plan)} times ${of}` : of;
 }
 
 /** A name that nobody else has; `randomUUID` is there on secure pages alone, and a laboratory's own network seldom is. */

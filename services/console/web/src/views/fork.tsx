@@ -25,6 +25,7 @@ const LISTED = 24;
 export function ForkDialog({ run, close }: { run: Run; close: () => void }) {
   const { at, detail, history } = useValue(run.seen);
   const [tick, setTick] = useState(String(Math.max(1, at ?? run.ticks)));
+  const [name, setName] = useState("");
   const [changes, setChanges] = useState<Record<string, Change>>({});
   const [start, setStart] = useState(true);
   const scenario = useLoaded(() => api.scenario(detail!.scenario), [detail!.scenario]);
@@ -33,7 +34,7 @@ export function ForkDialog({ run, close }: { run: Run; close: () => void }) {
   const fork = () =>
     void task.run(async () => {
       const agents = members.filter((one) => changes[one.id]).map((one): [string, AgentSpec] => [one.id, changed(one, changes[one.id]!)]);
-      const made = await api.fork(run.id, { at: Number(tick), agents: Object.fromEntries(agents), start });
+      const made = await api.fork(run.id, { at: Number(tick), name: name || undefined, agents: Object.fromEntries(agents), start });
       close();
       go(["run", made.id]);
     });
@@ -44,6 +45,9 @@ export function ForkDialog({ run, close }: { run: Run; close: () => void }) {
         <div class="row">
           <Field label="After tick">
             {(ids) => <input {...ids} type="number" required min={1} max={run.ticks} value={tick} onInput={(event) => setTick(event.currentTarget.value)} />}
+          </Field>
+          <Field label="Name">
+            {(ids) => <input {...ids} type="text" pattern="[A-Za-z0-9][A-Za-z0-9._\-]{0,62}" placeholder={`${detail!.name}-fork-at-${tick}`} value={name} onInput={(event) => setName(event.currentTarget.value)} />}
           </Field>
           <label class="check">
             <input type="checkbox" checked={start} onChange={(event) => setStart(event.currentTarget.checked)} />
@@ -88,5 +92,5 @@ export function ForkDialog({ run, close }: { run: Run; close: () => void }) {
 
 function changed(member: Member, change: Change): AgentSpec {
   const spec = member.spec!;
-  return { ...spec, brain: change.brain ? brainOf(change) : withStrength(spec.brain, change.strength) };
+  return { ...spec, brain: change.brain ? brainOf(change.brain, change.strength) : withStrength(spec.brain, change.strength) };
 }

@@ -1,10 +1,12 @@
 /** What is watched, how it stands, and the buttons that move it. */
 
 import * as api from "../api/simulations";
+import type { Fields, SimulationDetail } from "../api/types";
 import { Problem, StatusBadge, useTask } from "../parts/basics";
 import { Icon } from "../parts/icon";
+import { combination } from "../state/experiment";
 import { link } from "../state/router";
-import { isOver, type Run } from "../state/run";
+import type { Run } from "../state/run";
 import { useShortcuts } from "../state/shortcuts";
 import { useValue } from "../state/value";
 
@@ -19,7 +21,7 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
       await api.order(run.id, what);
       await run.refresh();
     });
-  const over = !detail || isOver(detail.status);
+  const over = !detail || api.isOver(detail.status);
   const still = STILL.includes(detail?.status ?? "");
   const idle = over || task.busy;
   useShortcuts({
@@ -34,34 +36,44 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
         <StatusBadge status={detail.status} />
         <p class="facts">
           {detail.scenario.replaceAll("_", " ")} · tick {run.ticks} of {detail.max_ticks} · seed {detail.spec.seed}
+          <Member detail={detail} />
           {detail.reason && !["ended"].includes(detail.status) ? ` · ${detail.reason}` : ""}
         </p>
       </div>
       <div class="orders">
-        {still ? (
-          <button type="button" class="main" disabled={idle} onClick={() => order("resume")}>
-            <Icon name="play" /> {GO_ON[detail.status] ?? "Resume"}
-          </button>
-        ) : (
-          <button type="button" disabled={idle} onClick={() => order("pause")}>
-            <Icon name="pause" /> Pause
-          </button>
+        {!over && (
+          <>
+            {still ? (
+              <button type="button" class="main" disabled={idle} onClick={() => order("resume")}>
+                <Icon name="play" /> {GO_ON[detail.status] ?? "Resume"}
+              </button>
+            ) : (
+              <button type="button" disabled={idle} onClick={() => order("pause")}>
+                <Icon name="pause" /> Pause
+              </button>
+            )}
+            <button type="button" disabled={idle || !still} title={still ? undefined : "Pause it first"} onClick={() => order("step")}>
+              <Icon name="step" /> Step
+            </button>
+          </>
         )}
-        <button type="button" disabled={idle || !still} title={still ? undefined : "Pause it first"} onClick={() => order("step")}>
-          <Icon name="step" /> Step
-        </button>
         <button type="button" disabled={!run.ticks} onClick={fork}>
           <Icon name="fork" /> Fork
         </button>
         <a class="button" href={link(["compare"], { a: run.id })}>
           <Icon name="compare" /> Compare
         </a>
+        <a class="button" href={link(["new"], { like: run.id })}>
+          <Icon name="plus" /> Again
+        </a>
         <button type="button" disabled={task.busy || !run.ticks} onClick={() => void task.run(() => save(run.id))}>
           <Icon name="down" /> Export
         </button>
-        <button type="button" class="danger" disabled={idle} onClick={() => order("stop")}>
-          <Icon name="stop" /> Stop
-        </button>
+        {!over && (
+          <button type="button" class="danger" disabled={idle} onClick={() => order("stop")}>
+            <Icon name="stop" /> Stop
+          </button>
+        )}
       </div>
       <p class={`connection is-${connection}`} role="status">
         {CONNECTION[connection]}
@@ -73,6 +85,20 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
 
 const CONNECTION = { connecting: "Connecting…", live: "Live", lost: "Connection lost; trying again…", over: "" };
 
+/** The experiment that it is part of, if it is. */
+function Member({ detail }: { detail: SimulationDetail }) {
+  const experiment = detail.operations.find((operation) => operation.kind === "experiment")?.payload;
+  if (!experiment) return null;
+  const id = String(experiment.name);
+  const values = combination((experiment.values ?? {}) as Fields);
+  return (
+    <>
+      {" · of "}
+      <a href={link(["experiments", id])}>{id}</a>
+      {values && `: ${values}`}
+    </>
+  );
+}
 
 /** Has the browser keep the bundle as a file. */
 async function save(id: string): Promise<void> {

@@ -3,21 +3,19 @@
 import { useEffect, useState } from "preact/hooks";
 
 import * as api from "../api/simulations";
-import { Empty, Loading, Problem, StatusBadge, useLoaded } from "../parts/basics";
+import { Empty, Loading, Problem, StatusBadge, usePolled } from "../parts/basics";
 import { link } from "../state/router";
 
 const REFRESH_MS = 3000;
-
+const STATUSES = ["created", "running", "waiting", "paused", "ended", "stopped", "failed"];
 
 export function List() {
-  const [turn, setTurn] = useState(0);
   const [text, setText] = useState("");
   const [pages, setPages] = useState(1);
-  const loaded = useLoaded(() => api.list(pages), [turn, pages]);
+  const [status, setStatus] = useState("");
+  const loaded = usePolled(() => api.list(pages, status), [pages, status], REFRESH_MS);
   useEffect(() => {
     document.title = "Simulations · Steerline";
-    const timer = setInterval(() => document.visibilityState === "visible" && setTurn((count) => count + 1), REFRESH_MS);
-    return () => clearInterval(timer);
   }, []);
   const all = loaded.value?.data ?? [];
   const shown = all.filter((one) => `${one.name} ${one.id} ${one.scenario} ${one.status}`.toLowerCase().includes(text.toLowerCase()));
@@ -25,8 +23,16 @@ export function List() {
     <div class="page">
       <header class="page-head">
         <h1>Simulations</h1>
-        {all.length > 0 && (
-          <input type="search" aria-label="Find simulations" placeholder="Find…" value={text} onInput={(event) => setText(event.currentTarget.value)} />
+        {(all.length > 0 || status) && (
+          <>
+            <input type="search" aria-label="Find simulations" placeholder="Find…" value={text} onInput={(event) => setText(event.currentTarget.value)} />
+            <select aria-label="How they stand" value={status} onChange={(event) => setStatus(event.currentTarget.value)}>
+              <option value="">however they stand</option>
+              {STATUSES.map((one) => (
+                <option key={one}>{one}</option>
+              ))}
+            </select>
+          </>
         )}
         <a class="button main" href={link(["new"])}>
           New simulation
@@ -34,7 +40,8 @@ export function List() {
       </header>
       {loaded.problem && <Problem text={loaded.problem} again={loaded.again} />}
       {!loaded.value && !loaded.problem && <Loading rows={6} label="Loading the simulations" />}
-      {loaded.value && !all.length && (
+      {loaded.value && !all.length && status && <p class="quiet">None is {status} now.</p>}
+      {loaded.value && !all.length && !status && (
         <Empty title="No simulation yet">
           <p>Start one from a form: choose a scenario, who plays, and how the models among them are steered.</p>
           <a class="button main" href={link(["new"])}>

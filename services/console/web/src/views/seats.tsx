@@ -1,71 +1,164 @@
-/** Who plays: a row for each agent. */
+/** Who plays: agents one by one, and crowds of them. */
 
-import type { Model, ScenarioDetail } from "../api/types";
+import type { ComponentChildren } from "preact";
+import { useContext, useState } from "preact/hooks";
+
+import type { AgentSpec, Fields, GroupSpec, Json, Model, ScenarioDetail, Schema } from "../api/types";
 import { Badge } from "../parts/badge";
-import { IconButton, Slider } from "../parts/basics";
+import { Field, IconButton, Slider } from "../parts/basics";
 import { BrainSelect } from "../parts/brain_select";
 import { Icon } from "../parts/icon";
-import { nameFor, type Draft, type Seat } from "../state/draft";
-import { MOST } from "../state/steering";
+import { FormContext, isWithin, SchemaFields } from "../parts/schema_form";
+import { another, choiceOf, crowd, elsewhere, group, rebrained, roleOf, withRole, type Mix, type Spec } from "../state/draft";
+import { MOST, strengthOf, withStrength } from "../state/steering";
 
-interface SeatsProps {
-  draft: Draft;
+interface CastProps {
+  spec: Spec;
   scenario: ScenarioDetail;
   models: Model[];
-  change: (some: Partial<Draft>) => void;
+  change: (some: Spec) => void;
 }
 
-export function Seats({ draft, scenario, models, change }: SeatsProps) {
-  const all = draft.seats.map((seat) => seat.id);
-  const set = (row: number, some: Partial<Seat>) => change({ seats: draft.seats.map((seat) => (seat.row === row ? { ...seat, ...some } : seat)) });
-  const add = () => {
-    const taken = new Set(all);
-    let place = 0;
-    while (taken.has(nameFor(place))) place += 1;
-    const last = draft.seats.at(-1);
-    const row = Math.max(-1, ...draft.seats.map((seat) => seat.row)) + 1;
-    change({ seats: [...draft.seats, { row, id: nameFor(place), brain: last?.brain ?? `policy:${scenario.policies[0]?.name}`, strength: last?.strength ?? 0, role: "", profile: last?.profile ?? {} }] });
-  };
+export function Seats({ spec, scenario, models, change }: CastProps) {
+  const agents = spec.agents ?? [];
+  const all = agents.map((agent) => agent.id);
+  const put = (place: number, next: AgentSpec) => change({ agents: agents.map((agent, where) => (where === place ? next : agent)) });
   return (
     <fieldset class="seats">
       <legend>Agents</legend>
       {!models.length && <p class="quiet">This endpoint serves no model, so policies and people play.</p>}
       <ul>
-        {draft.seats.map((seat) => (
-          <li key={seat.row}>
-            <Badge agent={seat.id} all={all} steered={seat.brain.startsWith("model:") && seat.strength > 0} />
+        {agents.map((agent, place) => (
+          <Seat key={place} agent={agent} who={agent.id} path={`agents.${place}`} schema="AgentSpec" scenario={scenario} models={models} put={(next) => put(place, next)} remove={() => change({ agents: agents.filter((_, where) => where !== place) })}>
+            <Badge agent={agent.id} all={all} steered={(strengthOf(agent.brain, {}) ?? 0) > 0} />
             <input
               type="text"
-              aria-label={`Name of agent ${seat.id}`}
+              aria-label={`Name of agent ${agent.id}`}
               class="name"
               required
               pattern="[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,62}"
-              value={seat.id}
-              onInput={(event) => set(seat.row, { id: event.currentTarget.value })}
+              value={agent.id}
+              onInput={(event) => put(place, { ...agent, id: event.currentTarget.value })}
             />
-            <BrainSelect
-              label={`Who decides for ${seat.id}`}
-              value={seat.brain}
-              policies={scenario.policies}
-              models={models.map((model) => model.id)}
-              change={(brain) => set(seat.row, { brain })}
-            />
-            <input type="text" class="role" aria-label={`Role of ${seat.id}`} placeholder="role (optional)" value={seat.role} onInput={(event) => set(seat.row, { role: event.currentTarget.value })} />
-            <IconButton
-              icon="trash"
-              label={`Remove ${seat.id}`}
-              disabled={draft.seats.length < 2}
-              press={() => change({ seats: draft.seats.filter((one) => one.row !== seat.row) })}
-            />
-            {seat.brain.startsWith("model:") && (
-              <Slider label={`Steering of ${seat.id}`} most={MOST} value={seat.strength} change={(strength) => set(seat.row, { strength })} />
-            )}
-          </li>
+          </Seat>
         ))}
       </ul>
-      <button type="button" class="small" onClick={add}>
+      <button type="button" class="small" onClick={() => change({ agents: [...agents, another(spec, scenario)] })}>
         <Icon name="plus" /> Add an agent
       </button>
     </fieldset>
+  );
+}
+
+export function Crowd({ spec, scenario, models, change }: CastProps) {
+  const { root } = useContext(FormContext);
+  const set = (population: unknown) => change({ population: population as Json });
+  const kind = (spec.population as Fields | null | undefined)?.kind;
+  const kinds: Record<string, () => unknown> = {
+    "": () => null,
+    mix: () => crowd(scenario),
+    generated: () => ({ kind: "generated", count: 4, prefix: "agent", model: models[0]?.id, brain: { kind: "llm", model: models[0]?.id } }),
+  };
+  return (
+    <>
+      <Field label="More agents" help="Made when the simulation begins, and named after their prefix.">
+        {(ids) => (
+          <select {...ids} value={String(kind ?? "")} onChange={(event) => set(kinds[event.currentTarget.value]!())}>
+            <option value="">none</option>
+            <option value="mix">groups in set shares</option>
+            <option value="generated" disabled={!models.length}>
+              a model writes their profiles
+            </option>
+          </select>
+        )}
+      </Field>
+      {kind === "mix" && <Groups mix={spec.population as unknown as Mix} scenario={scenario} models={models} set={set} />}
+      {kind === "generated" && <SchemaFields schema={root.$defs!.GeneratedPopulation!} value={spec.population as Fields} path="population" skip={["kind"]} change={set} />}
+    </>
+  );
+}
+
+interface GroupsProps {
+  mix: Mix;
+  scenario: ScenarioDetail;
+  models: Model[];
+  set: (mix: Mix) => void;
+}
+
+function Groups({ mix, scenario, models, set }: GroupsProps) {
+  const { root } = useContext(FormContext);
+  const put = (place: number, next: GroupSpec) => set({ ...mix, groups: mix.groups.map((one, where) => (where === place ? next : one)) });
+  return (
+    <fieldset class="seats">
+      <legend class="hidden">Groups</legend>
+      <SchemaFields schema={root.$defs!.MixedPopulation!} value={mix as unknown as Fields} path="population" skip={["kind", "groups"]} change={(next) => set(next as unknown as Mix)} />
+      <ul>
+        {mix.groups.map((one, place) => (
+          <Seat key={place} agent={one} who={`group ${place + 1}`} path={`population.groups.${place}`} schema="GroupSpec" scenario={scenario} models={models} put={(next) => put(place, next)} remove={mix.groups.length > 1 ? () => set({ ...mix, groups: mix.groups.filter((_, where) => where !== place) }) : undefined}>
+            <span class="share">{share(mix, one)}</span>
+            <label class="weight">
+              Weight
+              <input type="number" aria-label={`Weight of group ${place + 1}`} required min={0} step="any" value={Number(one.weight ?? 1)} onInput={(event) => put(place, { ...one, weight: Number(event.currentTarget.value) })} />
+            </label>
+          </Seat>
+        ))}
+      </ul>
+      <button type="button" class="small" onClick={() => set({ ...mix, groups: [...mix.groups, group(scenario, mix.groups.length)] })}>
+        <Icon name="plus" /> Add a group
+      </button>
+    </fieldset>
+  );
+}
+
+function share(mix: Mix, group: GroupSpec): string {
+  const sum = mix.groups.reduce((all, one) => all + Number(one.weight ?? 1), 0);
+  return sum > 0 ? `${Math.round((100 * Number(group.weight ?? 1)) / sum)} %` : "";
+}
+
+interface SeatProps<T extends GroupSpec> {
+  agent: T;
+  /** What labels call it. */
+  who: string;
+  path: string;
+  /** Which of the form's definitions it is. */
+  schema: string;
+  scenario: ScenarioDetail;
+  models: Model[];
+  put: (agent: T) => void;
+  remove?: () => void;
+  /** What stands first. */
+  children: ComponentChildren;
+}
+
+/** What an agent and a group have in common: who decides, the role, the steering, and whatever else is in the schema. */
+function Seat<T extends GroupSpec>({ agent, who, path, schema, scenario, models, put, remove, children }: SeatProps<T>) {
+  const { root, wrong } = useContext(FormContext);
+  const [open, setOpen] = useState(false);
+  const strength = strengthOf(agent.brain, {});
+  const meant = isWithin(wrong, path);
+  return (
+    <li class={meant ? "wrong" : ""}>
+      {children}
+      <BrainSelect
+        label={`Who decides for ${who}`}
+        value={choiceOf(agent.brain)}
+        none={elsewhere(agent.brain)}
+        policies={scenario.policies}
+        models={models.map((model) => model.id)}
+        change={(choice) => put(rebrained(agent, choice))}
+      />
+      <input type="text" class="role" aria-label={`Role of ${who}`} placeholder="role (optional)" value={roleOf(agent)} onInput={(event) => put(withRole(agent, event.currentTarget.value))} />
+      <button type="button" class="bare" aria-label={`More of ${who}`} title="Profile, memory, and more" aria-expanded={open} onClick={() => setOpen(!open)}>
+        <Icon name="more" />
+      </button>
+      <IconButton icon="trash" label={`Remove ${who}`} disabled={!remove} press={() => remove?.()} />
+      {strength !== null && <Slider label={`Steering of ${who}`} most={MOST} value={strength} change={(next) => put({ ...agent, brain: withStrength(agent.brain, next) })} />}
+      {meant && !open && (
+        <p class="help wrong" tabIndex={-1}>
+          {wrong!.text}
+        </p>
+      )}
+      {open && <SchemaFields schema={root.$defs![schema] as Schema} value={agent as unknown as Fields} path={path} skip={["id", "weight"]} change={(next) => put(next as unknown as T)} />}
+    </li>
   );
 }

@@ -1,0 +1,74 @@
+/** All experiments and how far they are. */
+
+import { useEffect, useState } from "preact/hooks";
+
+import * as api from "../api/experiments";
+import type { Experiment } from "../api/types";
+import { Empty, Loading, Problem, useLoaded, usePolled } from "../parts/basics";
+import { Progress } from "../parts/progress";
+import { isSettled } from "../state/experiment";
+import { link } from "../state/router";
+
+const REFRESH_MS = 4000;
+const NEW = link(["new"], { experiment: "1" });
+
+export function Experiments() {
+  const [pages, setPages] = useState(1);
+  const loaded = useLoaded(() => api.list(pages), [pages]);
+  useEffect(() => {
+    document.title = "Experiments · Steerline";
+  }, []);
+  const all = loaded.value?.data ?? [];
+  return (
+    <div class="page">
+      <header class="page-head">
+        <h1>Experiments</h1>
+        <a class="button main" href={NEW}>
+          New experiment
+        </a>
+      </header>
+      {loaded.problem && <Problem text={loaded.problem} again={loaded.again} />}
+      {!loaded.value && !loaded.problem && <Loading rows={6} label="Loading the experiments" />}
+      {loaded.value && !all.length && (
+        <Empty title="No experiment yet">
+          <p>An experiment plays one simulation many times: over values of whatever you vary, a steering strength say, and over seeds. It tells means with their intervals.</p>
+          <a class="button main" href={NEW}>
+            Start the first
+          </a>
+        </Empty>
+      )}
+      {all.length > 0 && (
+        <table class="list whole">
+          <thead>
+            <tr>
+              <th scope="col">Name</th>
+              <th scope="col">How its simulations stand</th>
+            </tr>
+          </thead>
+          <tbody>
+            {all.map((one) => (
+              <Row key={one.id} experiment={one} />
+            ))}
+          </tbody>
+        </table>
+      )}
+      {loaded.value?.next && (
+        <button type="button" class="more" onClick={() => setPages(pages + 1)}>
+          Show older ones
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Row({ experiment }: { experiment: Experiment }) {
+  const loaded = usePolled(() => api.find(experiment.id), [experiment.id], REFRESH_MS, (one) => !isSettled(one));
+  return (
+    <tr>
+      <th scope="row">
+        <a href={link(["experiments", experiment.id])}>{experiment.name}</a> <code class="id">{experiment.id}</code>
+      </th>
+      <td>{loaded.problem ? loaded.problem : loaded.value ? <Progress states={loaded.value.states} of={experiment.simulations} /> : `${experiment.simulations} simulations`}</td>
+    </tr>
+  );
+}
