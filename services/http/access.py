@@ -94,6 +94,7 @@ class Access:
 
     def __init__(self, spec: AccessSpec, keys: KeyBook, usage: UsageBook, requests_per_minute: int) -> None:
         self._spec = spec
+        self._hosts = frozenset(name.lower() for name in spec.hosts)
         self._keys = keys
         self._usage = usage
         self._held: dict[str, int] = {}
@@ -143,7 +144,7 @@ class Access:
         """Where no key is asked for, any page that somebody here looks at could call: browsers say whose page it is,
         and by which name they found this machine, which another site's server may have given them."""
         origin, host = connection.headers.get("origin"), connection.headers.get("host", "")
-        if not _is_loopback(host) and _name(host) not in self._spec.hosts:
+        if not _is_loopback(host) and _name(host) not in self._hosts:
             raise ApiError(
                 403,
                 "foreign_host",

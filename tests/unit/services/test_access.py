@@ -135,7 +135,7 @@ def test_without_access_control_pages_of_other_sites_may_call_only_when_they_are
 
 
 def test_without_access_control_a_name_that_another_site_gave_this_machine_lets_nobody_in(tmp_path: Path) -> None:
-    app = app_of(parts_in(tmp_path, {"access": {"required": False, "hosts": ["lab.example.org"]}}))
+    app = app_of(parts_in(tmp_path, {"access": {"required": False, "hosts": ["Lab.example.org"]}}))
     own = ("localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000", "lab.example.org:8000")
     attackers = ("attacker.example:8000", "localhost.attacker.example", "127.0.0.1.attacker.example")
     strange = ("user@attacker.example", "192.0.2.1", "[::1", "")
@@ -197,7 +197,7 @@ def test_while_another_process_holds_the_file_of_used_tokens_all_are_told_soon_t
         for statement in ("PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE"):
             other.execute(statement)
         async with asyncio.timeout(2):
-            answers = await asyncio.gather(*(client.post("/v1/spend", headers=frugal) for _ in range(20)))
+            answers = await asyncio.gather(*(client.post("/v1/spend", headers=frugal) for _ in range(40)))
         for answer in answers:
             assert (answer.status_code, code(answer)) == (503, "usage_unreadable")
             assert 1 <= int(answer.headers["Retry-After"]) <= 3
