@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from services.http.access import Principal
 from services.http.errors import ApiError
 from services.http.standing import while_good
-from services.inference.asking import Head, reported
+from services.inference.asking import Head, reported, sampling_of, tokens_of
 from services.inference.conversation import question
 from services.inference.requests import ChatCompletionRequest
 from services.inference.responses import (
@@ -30,6 +30,7 @@ from services.parts import Parts
 from steerline.serving.following import Following
 from steerline.serving.teams import (
     Answered,
+    Drawn,
     Heard,
     NoAnswer,
     Said,
@@ -43,11 +44,7 @@ from steerline.serving.teams import (
 TEAM = "team:"
 AGENT = "agent:"
 _AGENT_ID = re.compile(r"agent:(?P<sim>[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127})/(?P<agent>[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62})")
-_OF_ONE_MODEL = (
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "max_completion_tokens",
+_OF_ONE_ANSWER = (
     "stop",
     "n",
     "logprobs",
@@ -96,27 +93,29 @@ class Playing:
             ApiError: 400, a field does not act here; 403; 404, there is no such team or agent.
             ConfigError, SimulationError: it cannot be asked.
         """
-        # A team's simulation is made with the request's seed; an agent's has one already.
-        names = _OF_ONE_MODEL if body.model.startswith(TEAM) else (*_OF_ONE_MODEL, "seed")
-        own = next((name for name in names if getattr(body, name) not in (None, _NEUTRAL.get(name))), None)
+        own = next((name for name in _OF_ONE_ANSWER if getattr(body, name) not in (None, _NEUTRAL.get(name))), None)
         if own is not None:
             raise ApiError(
-                400, "invalid_request", f"{body.model} answers by brains with settings of their own", param=own
+                400,
+                "invalid_request",
+                f"{body.model} answers by a simulation, in which `{own}` has nothing to act on; leave it out",
+                param=own,
             )
-        return await (self._team(body, caller) if body.model.startswith(TEAM) else self._agent(body, caller))
+        drawn = _drawn(body, self._parts.spec.limits.most_tokens)
+        ask = self._team if body.model.startswith(TEAM) else self._agent
+        return await ask(body, drawn, caller)
 
-    async def _team(self, body: ChatCompletionRequest, caller: Principal) -> Question:
+    async def _team(self, body: ChatCompletionRequest, drawn: Drawn, caller: Principal) -> Question:
         name = body.model.removeprefix(TEAM)
         team = self._parts.spec.teams.get(name)
         if team is None:
             raise _unknown(body.model, ", ".join(f"{TEAM}{one}" for one in self._parts.spec.teams) or "no team")
         store = self._parts.store
-        seed = None if body.seed is None else abs(body.seed)
-        sim = await asyncio.to_thread(begin, store, name, team, question(body.messages), seed, caller.payer)
+        sim = await asyncio.to_thread(begin, store, name, team, question(body.messages), drawn, caller.payer)
         await self._parts.hosts.wake(sim)
         return Question(sim, while_good(team_answers(store, self._following, sim, team), caller))
 
-    async def _agent(self, body: ChatCompletionRequest, caller: Principal) -> Question:
+    async def _agent(self, body: ChatCompletionRequest, drawn: Drawn, caller: Principal) -> Question:
         named = _AGENT_ID.fullmatch(body.model)
         store = self._parts.store
         found = None if named is None else await asyncio.to_thread(store.hosted, named["sim"])
@@ -127,7 +126,7 @@ class Playing:
                 403, "missing_scope", "a question is an event of the simulation, and needs `simulations.write`"
             )
         sim, agent = named["sim"], named["agent"]
-        control, after = await asyncio.to_thread(ask_agent, store, sim, agent, question(body.messages))
+        control, after = await asyncio.to_thread(ask_agent, store, sim, agent, question(body.messages), drawn)
         await self._parts.hosts.wake(sim)
         heard = agent_answers(store, self._following, sim, agent, control, after)
         return Question(sim, while_good(heard, caller))
@@ -180,6 +179,17 @@ async def texts(head: Head, asked: Question, body: ChatCompletionRequest) -> Asy
     except ApiError as error:
         yield failed(error)
     yield DONE
+
+
+def _drawn(body: ChatCompletionRequest, most_tokens: int) -> Drawn:
+    """What a request says of how each turn is drawn; brains keep the rest as they have it."""
+    tokens = tokens_of(body)
+    sampling = sampling_of(body, tokens, most_tokens)
+    said = {"temperature": body.temperature, "top_p": body.top_p, "max_tokens": tokens}
+    return Drawn(
+        seed=None if body.seed is None else abs(body.seed),
+        sampling={name: getattr(sampling, name) for name, value in said.items() if value is not None},
+    )
 
 
 def _chunk(head: Head, played: Played, delta: ChatDelta, reason: FinishReason | None = None) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 
 from services.http.access import Principal
 from services.http.errors import ApiError, responses
-from services.simulation.desk import Desk, IdempotencyKey, Sim, demand, name_for, refused, status_of
+from services.simulation.desk import Desk, IdempotencyKey, Sim, name_for, refused, status_of
 from services.simulation.forms import (
     ControlView,
     ForkForm,
@@ -32,91 +33,64 @@ from steerline.errors import ConfigError
 from steerline.serving.posted import check_posted_agents
 from steerline.simulation.replay import fork
 from steerline.simulation.steering_agents import steered
-from steerline.simulation.store.base import Control, ControlKind, Hosted
+from steerline.simulation.store.base import Control, Hosted
 from steerline.simulation.world import World
 
+Command = Callable[..., Callable[[Any], Any]]
+"""Makes a route of a function: what they all have in common is said once."""
+_GOES_ON: tuple[Status, ...] = ("created", "queued", "running", "paused", "failed")
 _OPEN: tuple[Status, ...] = ("created", "queued", "running", "paused", "waiting", "failed")
 
 
 def routes(desk: Desk) -> APIRouter:
     """The routes."""
     router = APIRouter()
-    _add_course(router, desk)
-    _add_world(router, desk)
-    _add_agents(router, desk)
+    command = partial(router.post, status_code=202, responses=responses(404, 409, 503))
+    _add_course(command, desk)
+    _add_world(command, desk)
+    _add_agents(command, desk)
     return router
 
 
-def _add_course(router: APIRouter, desk: Desk) -> None:
+def _add_course(command: Command, desk: Desk) -> None:
     """Whether it goes on, and how far."""
 
-    @router.post(
-        "/v1/simulations/{sim}:pause",
-        status_code=202,
-        responses=responses(404, 409, 503),
-        summary="Pause before a tick",
-    )
+    @command("/v1/simulations/{sim}:pause", summary="Pause before a tick")
     async def pause(sim: Sim, principal: Writer, form: PauseForm | None = None) -> SimulationView:  # noqa: ARG001
-        def act(hosted: Hosted) -> SimulationView:
-            demand(hosted, ("queued", "running", "waiting", "paused"), "paused")
+        def post(hosted: Hosted) -> None:
             if status_of(hosted) != "paused":
-                _post(desk, sim, "pause", {"reason": (form or PauseForm()).reason}, uuid.uuid4().hex)
+                reason = (form or PauseForm()).reason
+                desk.store.post(sim, Control(uuid.uuid4().hex, "pause", {"reason": reason}))
                 # Nobody plays one that waits for a person, so that nobody would see the control.
                 desk.store.nudge(sim)
-            return desk.view(sim)
 
-        return await desk.act(sim, act)
+        return await desk.command(sim, ("queued", "running", "waiting", "paused"), "paused", post)
 
-    @router.post(
-        "/v1/simulations/{sim}:resume",
-        status_code=202,
-        responses=responses(404, 409, 503),
-        summary="Go on, or try again",
-    )
+    @command("/v1/simulations/{sim}:resume", summary="Go on, or try again")
     async def resume(sim: Sim, principal: Player) -> SimulationView:
-        def act(hosted: Hosted) -> SimulationView:
-            demand(hosted, ("created", "queued", "running", "paused", "failed"), "resumed")
-            desk.play(sim, principal)
-            return desk.view(sim)
+        return await desk.command(sim, _GOES_ON, "resumed", lambda _: desk.play(sim, principal))
 
-        return await desk.act(sim, act)
-
-    @router.post(
-        "/v1/simulations/{sim}:step", status_code=202, responses=responses(404, 409, 503), summary="Play some ticks"
-    )
+    @command("/v1/simulations/{sim}:step", summary="Play some ticks")
     async def step(sim: Sim, principal: Player, form: StepForm | None = None) -> SimulationView:
         ticks = (form or StepForm()).ticks
+        return await desk.command(
+            sim, _GOES_ON, "stepped", lambda hosted: desk.play(sim, principal, _first_tick(hosted) + ticks)
+        )
 
-        def act(hosted: Hosted) -> SimulationView:
-            demand(hosted, ("created", "queued", "running", "paused", "failed"), "stepped")
-            desk.play(sim, principal, _first_tick(hosted) + ticks)
-            return desk.view(sim)
-
-        return await desk.act(sim, act)
-
-    @router.post(
-        "/v1/simulations/{sim}:stop", status_code=202, responses=responses(404, 409, 503), summary="End it for good"
-    )
+    @command("/v1/simulations/{sim}:stop", summary="End it for good")
     async def stop(sim: Sim, principal: Writer) -> SimulationView:  # noqa: ARG001
-        def act(hosted: Hosted) -> SimulationView:
+        def post(hosted: Hosted) -> None:
             if hosted.record.status != "stopped":
-                demand(hosted, _OPEN, "stopped")
-                _post(desk, sim, "stop", {}, "stop")
+                desk.store.post(sim, Control("stop", "stop", {}))
                 desk.store.want(sim)
-            return desk.view(sim)
 
-        return await desk.act(sim, act)
+        return await desk.command(sim, (*_OPEN, "stopped"), "stopped", post)
 
 
-def _add_world(router: APIRouter, desk: Desk) -> None:
+def _add_world(command: Command, desk: Desk) -> None:
     """What happens in the world, or in another one that begins like it."""
 
-    @router.post(
-        "/v1/simulations/{sim}:inject",
-        status_code=202,
-        responses=responses(404, 409, 503),
-        summary="Tell agents something, or change the state",
-    )
+    @command("/v1/simulations/{sim}:inject", summary="Tell agents something, or change the state")
     async def inject(
         sim: Sim,
         form: InjectForm,
@@ -125,24 +99,17 @@ def _add_world(router: APIRouter, desk: Desk) -> None:
     ) -> ControlView:
         name = _name(principal, idempotency_key, "inject", form)
 
-        def act(hosted: Hosted) -> ControlView:
-            demand(hosted, _OPEN, "changed")
+        def post(_: Hosted) -> None:
             if form.message is not None:
                 recipients = None if form.recipients is None else list(form.recipients)
-                _post(desk, sim, "message", {"text": form.message, "recipients": recipients}, name)
+                desk.store.post(sim, Control(name, "message", {"text": form.message, "recipients": recipients}))
             if form.state is not None:
                 name_of_state = name if form.message is None else f"{name}/state"
-                _post(desk, sim, "state", {"fields": form.state}, name_of_state)
-            return ControlView(id=name, simulation=desk.view(sim))
+                desk.store.post(sim, Control(name_of_state, "state", {"fields": form.state}))
 
-        return await desk.act(sim, act)
+        return ControlView(id=name, simulation=await desk.command(sim, _OPEN, "changed", post))
 
-    @router.post(
-        "/v1/simulations/{sim}:fork",
-        status_code=202,
-        responses=responses(404, 409, 503),
-        summary="Another simulation that shares the past and goes its own way",
-    )
+    @command("/v1/simulations/{sim}:fork", summary="Another simulation that shares the past and goes its own way")
     async def fork_(
         sim: Sim, form: ForkForm, principal: Player, idempotency_key: IdempotencyKey = None
     ) -> SimulationView:
@@ -158,13 +125,11 @@ def _add_world(router: APIRouter, desk: Desk) -> None:
         return view
 
 
-def _add_agents(router: APIRouter, desk: Desk) -> None:
+def _add_agents(command: Command, desk: Desk) -> None:
     """What is asked of an agent, and how it is steered."""
 
-    @router.post(
+    @command(
         "/v1/simulations/{sim}/agents/{agent}/interview",
-        status_code=202,
-        responses=responses(404, 409, 503),
         summary="Ask an agent something beside the game; the answer is an event `interview.answered`",
     )
     async def interview(
@@ -176,19 +141,15 @@ def _add_agents(router: APIRouter, desk: Desk) -> None:
     ) -> ControlView:
         name = _name(principal, idempotency_key, f"interview of {agent}", form)
 
-        def act(hosted: Hosted) -> ControlView:
-            demand(hosted, _OPEN, "asked anything")
+        def post(hosted: Hosted) -> None:
             _known(world_of(desk, hosted), agent)
             payload = {"question": form.question, "agents": [agent], "remember": form.remember}
-            _post(desk, sim, "interview", payload, name)
-            return ControlView(id=name, simulation=desk.view(sim))
+            desk.store.post(sim, Control(name, "interview", payload))
 
-        return await desk.act(sim, act)
+        return ControlView(id=name, simulation=await desk.command(sim, _OPEN, "asked anything", post))
 
-    @router.post(
+    @command(
         "/v1/simulations/{sim}/agents/{agent}/steering",
-        status_code=202,
-        responses=responses(404, 409, 503),
         summary="Steer an agent's model otherwise from the next tick on",
     )
     async def steer(
@@ -200,8 +161,7 @@ def _add_agents(router: APIRouter, desk: Desk) -> None:
     ) -> ControlView:
         name = _name(principal, idempotency_key, f"steering of {agent}", form)
 
-        def act(hosted: Hosted) -> ControlView:
-            demand(hosted, _OPEN, "steered")
+        def post(hosted: Hosted) -> None:
             world, spec = world_of(desk, hosted), SimulationSpec.model_validate(hosted.record.spec)
             _known(world, agent)
             payload: dict[str, Any] = {"agents": [agent]}
@@ -212,10 +172,9 @@ def _add_agents(router: APIRouter, desk: Desk) -> None:
             # Refused here where it can be seen already that the engine would refuse it.
             moved = steered(world.agents[agent], payload, spec.models)
             _check_agents(desk, {agent: moved}, spec)
-            _post(desk, sim, "steering", payload, name)
-            return ControlView(id=name, simulation=desk.view(sim))
+            desk.store.post(sim, Control(name, "steering", payload))
 
-        return await desk.act(sim, act)
+        return ControlView(id=name, simulation=await desk.command(sim, _OPEN, "steered", post))
 
 
 def _first_tick(hosted: Hosted) -> int:
@@ -231,10 +190,6 @@ def _name(principal: Principal, key: str | None, what: str, form: Form) -> str:
     """A control's id. Another request under the same key, or another caller's, is another control."""
     # Apart from the names that controls of the library's own have.
     return f"key/{name_for(principal, key, what, form.model_dump_json())}"
-
-
-def _post(desk: Desk, sim: str, kind: ControlKind, payload: Mapping[str, Any], name: str) -> None:
-    desk.store.post(sim, Control(name, kind, payload))
 
 
 def _known(world: World, agent: str) -> None:
@@ -258,7 +213,7 @@ def _fork(desk: Desk, hosted: Hosted, new: str, form: ForkForm, caller: Principa
     for name in form.agents:
         _known(world_of(desk, hosted, form.at), name)
     _check_agents(desk, form.agents, spec)
-    asyncio.run(fork(desk.store, hosted.record.sim, new, form.at, agents=form.agents or None))
+    asyncio.run(fork(desk.store, hosted.record.sim, new, form.at, agents=form.agents or None, name=form.name))
     if form.start:
         desk.play(new, caller)
     else:

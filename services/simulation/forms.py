@@ -19,12 +19,13 @@ Status = Literal["created", "queued", "running", "paused", "waiting", "ended", "
 
 
 class Form(Spec):
-    """A request's body. What stands in it can be kept: JSON can spell texts that are none, and the log's own arrays."""
+    """A request's body. What stands in it can be kept: what is read as JSON may be texts that are none, numbers without
+    end, and the log's own arrays."""
 
     @model_validator(mode="before")
     @classmethod
     def _can_be_kept(cls, form: Any) -> Any:
-        spelled = json.dumps(form, ensure_ascii=False, default=str)
+        spelled = json.dumps(form, ensure_ascii=False, allow_nan=False, default=str)
         if f'"{ARRAY_KEY}":' in spelled:
             raise ValueError(f"the name {ARRAY_KEY} is not allowed")
         try:
@@ -201,6 +202,8 @@ class ForkForm(Form):
     """Ticks that both share."""
     agents: dict[str, AgentSpec] = Field(default_factory=dict)
     """Agents that are different from there on, by id: another brain, steering, profile or memory."""
+    name: str | None = Field(default=None, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$")
+    """What people call it; by default `<name>-fork-at-<tick>`, after the one that it comes from."""
     start: bool = True
     """Play it at once."""
 

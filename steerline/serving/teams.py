@@ -9,12 +9,12 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from steerline.config.inference import ServedBackendSpec
+from steerline.config.inference import SamplingSpec, ServedBackendSpec
 from steerline.config.load import changed
 from steerline.config.serving import ServingSpec, TeamSpec
 from steerline.config.simulation import SimulationSpec
@@ -22,6 +22,7 @@ from steerline.errors import SimulationError
 from steerline.inference.request import GenResult, Usage
 from steerline.serving.following import Following, Standing, Wanted
 from steerline.serving.paying import charge
+from steerline.serving.posted import parts_of
 from steerline.serving.worlds import world_at
 from steerline.simulation.game import Game
 from steerline.simulation.store.base import Call, Control, Store
@@ -54,6 +55,16 @@ class NoAnswer:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """How whoever asks wants the answers of models drawn."""
+
+    seed: int | None = None
+    """None takes the simulation's own."""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `SamplingSpec` that differ; brains keep the others as they have them."""
+
+
 Heard = Said | Answered | NoAnswer | None
 """What comes of a question; nothing is a sign of life."""
 
@@ -79,7 +90,7 @@ def check_teams(spec: ServingSpec) -> None:
                 )
 
 
-def begin(store: Store, name: str, team: TeamSpec, question: str, seed: int | None, payer: str | None = None) -> str:
+def begin(store: Store, name: str, team: TeamSpec, question: str, drawn: Drawn, payer: str | None = None) -> str:
     """A new simulation of a team, which the hosts may play.
 
     Args:
@@ -87,7 +98,7 @@ def begin(store: Store, name: str, team: TeamSpec, question: str, seed: int | No
         name: the team's.
         team: what it plays.
         question: what it is asked.
-        seed: of all draws; none takes the team's own.
+        drawn: how all that models say in it is drawn.
         payer: id of the key that pays; none where nobody does.
 
     Returns:
@@ -97,7 +108,9 @@ def begin(store: Store, name: str, team: TeamSpec, question: str, seed: int | No
         ConfigError: the scenario's settings do not take this question.
         SimulationError: the team cannot play.
     """
-    changes: dict[str, Any] = {team.question: question} | ({} if seed is None else {"seed": seed})
+    changes: dict[str, Any] = {team.question: question} | ({} if drawn.seed is None else {"seed": drawn.seed})
+    samplings = [path for path, part in parts_of(team.simulation) if isinstance(part, SamplingSpec)]
+    changes |= {f"{path}.{name}": value for path in samplings for name, value in drawn.sampling.items()}
     spec = changed(team.simulation, changes, f"the question to the team {name}")
     sim = f"team-{name}-{uuid.uuid4().hex[:16]}"
     store.create(sim, spec.model_dump(mode="json"), Game.of(spec).fingerprint)
@@ -124,7 +137,7 @@ async def team_answers(store: Store, following: Following, sim: str, team: TeamS
                     yield Said(event["agent"], event["payload"]["text"])
 
 
-def ask_agent(store: Store, sim: str, agent: str, question: str) -> tuple[str, int]:
+def ask_agent(store: Store, sim: str, agent: str, question: str, drawn: Drawn) -> tuple[str, int]:
     """Put a question to an agent of a simulation, between two of its ticks.
 
     Returns:
@@ -142,7 +155,8 @@ def ask_agent(store: Store, sim: str, agent: str, question: str) -> tuple[str, i
             fix="resume it, or ask an agent of one that is running",
         )
     control = uuid.uuid4().hex
-    store.post(sim, Control(control, "interview", {"question": question, "agents": [agent], "remember": False}))
+    payload = {"question": question, "agents": [agent], "remember": False, "sampling": dict(drawn.sampling)}
+    store.post(sim, Control(control, "interview", {**payload, "seed": drawn.seed}))
     store.nudge(sim)
     return control, record.seq
 

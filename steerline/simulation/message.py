@@ -66,7 +66,11 @@ class Message:
     @property
     def data(self) -> Any:
         """Its data; none where it brings none."""
-        return next((block.data for block in self.blocks if isinstance(block, DataBlock)), None)
+        # A loop, for among many agents everybody reads everybody's.
+        for block in self.blocks:
+            if isinstance(block, DataBlock):
+                return block.data
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""

@@ -190,10 +190,33 @@ def test_an_agent_of_a_running_simulation_answers_as_itself(tmp_path: Path) -> N
             assert "nobody" in stranger.json()["error"]["message"]
             await client.post(f"/v1/simulations/{sim}:stop")
             await until(lambda: (record := service.store.find(sim)) is not None and record.status == "stopped")
-            seeded = await client.post(CHATS, json=chat(f"agent:{sim}/bob", seed=1))
-            assert seeded.json()["error"]["param"] == "seed"
             over = await client.post(CHATS, json=chat(f"agent:{sim}/bob"))
             assert over.status_code == 400
+
+    asyncio.run(play())
+
+
+def test_how_answers_are_drawn_reaches_every_turn_of_a_team_and_the_agent_that_is_asked(tmp_path: Path) -> None:
+    asked: list[GenRequest] = []
+
+    def kept(request: GenRequest) -> str:
+        asked.append(request)
+        return policy(request)
+
+    async def play() -> None:
+        drawn = {"temperature": 0.5, "top_p": 0.9, "max_completion_tokens": 7, "seed": 4}
+        async with endpoint(tmp_path, ScriptedBackend(kept)) as (client, _):
+            assert (await client.post(CHATS, json=chat("team:panel", **drawn))).status_code == 200
+            team = [(one.sampling.temperature, one.sampling.top_p, one.sampling.max_tokens) for one in asked]
+            assert team == [(0.5, 0.9, 7)] * 5
+            forever = {"params": {"rounds": 100_000}, "max_ticks": 100_000}
+            form = discussion(models={"m": {"model": "small"}}, **forever)
+            sim = (await client.post("/v1/simulations", json=form)).json()["id"]
+            answer = await client.post(CHATS, json=chat(f"agent:{sim}/bob", "How are you?", **drawn))
+            assert answer.status_code == 200, answer.text
+            await client.post(f"/v1/simulations/{sim}:stop")
+        interviews = [one.sampling for one in asked if "How are you" in one.messages[-1].content]
+        assert [(one.temperature, one.top_p, one.max_tokens) for one in interviews] == [(0.5, 0.9, 7)]
 
     asyncio.run(play())
 
@@ -208,7 +231,7 @@ def test_who_is_not_there_is_not_found(tmp_path: Path, model: str) -> None:
     asyncio.run(play())
 
 
-@pytest.mark.parametrize("field", [{"temperature": 0}, {"steering": 1}, {"n": 2}, {"stop": "x"}, {"logprobs": True}])
+@pytest.mark.parametrize("field", [{"steering": 1}, {"n": 2}, {"stop": "x"}, {"logprobs": True}, {"max_tokens": 9999}])
 def test_what_does_not_act_on_a_team_is_refused(tmp_path: Path, field: dict[str, Any]) -> None:
     async def play() -> None:
         async with endpoint(tmp_path, Speaker()) as (client, service):

@@ -155,6 +155,21 @@ def test_what_may_not_be_posted_is_refused_at_its_place(tmp_path: Path) -> None:
     with_service(tmp_path, story, plays=False)
 
 
+def test_more_may_take_part_where_not_everybody_hears_everybody(tmp_path: Path) -> None:
+    rule = {"kind": "scripted", "policy": "conditional"}
+    crowd = {**SCRIPTED, "agents": [{"id": f"a{number}", "brain": rule} for number in range(1001)]}
+
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        error = error_of(await client.post(SIMS, json=crowd), 400)
+        assert error["param"] == "topology"
+        assert "1001000 edges" in error["message"]
+        for topology in ({"kind": "none"}, {"kind": "ring"}):
+            made = await client.post(f"{SIMS}?start=false", json={**crowd, "topology": topology})
+            assert made.status_code == 202, made.text
+
+    with_service(tmp_path, story, plays=False)
+
+
 def test_a_simulation_is_paused_stepped_resumed_and_stopped(tmp_path: Path) -> None:
     async def story(client: httpx.AsyncClient, store: Store) -> None:
         sim = (await client.post(f"{SIMS}?start=false", json=game("conditional", "punisher", rounds=100))).json()["id"]
@@ -318,6 +333,9 @@ def test_what_the_log_could_not_hold_is_not_injected(tmp_path: Path) -> None:
         sim = (await client.post(f"{SIMS}?start=false", json=SCRIPTED)).json()["id"]
         for state in ({"__array__": 5}, {"x": [{"__array__": ["|O", [1], ""]}]}, {"x": "\ud800"}):
             error_of(await client.post(f"{SIMS}/{sim}:inject", content=json.dumps({"state": state}), headers=JSON), 400)
+        for number in ("NaN", "1e999"):
+            content = f'{{"state": {{"spent": {number}}}}}'
+            error_of(await client.post(f"{SIMS}/{sim}:inject", content=content, headers=JSON), 400)
         told = await client.post(f"{SIMS}/{sim}:inject", json={"message": 'a "__array__": as text'})
         assert told.status_code == 202
 
@@ -366,6 +384,10 @@ def test_a_fork_shares_the_past_and_goes_its_own_way(tmp_path: Path) -> None:
         forks = [(await client.post(f"{SIMS}/{sim}:fork", json=form, headers=key)).json()["id"] for _ in range(2)]
         assert forks[0] == forks[1]
         await reached(client, forks[0], "ended")
+        names = [one["name"] for one in (await client.get(SIMS)).json()["data"]]
+        assert names == ["simulation-fork-at-1", "simulation"]
+        named = await client.post(f"{SIMS}/{sim}:fork", json={"at": 2, "name": "generous", "start": False})
+        assert named.json()["name"] == "generous"
         compared = (await client.get(f"{SIMS}/{sim}/compare/{forks[0]}")).json()
         assert compared["differ_at"] == 2
         assert len(compared["metrics"]["mean_contribution"][0]) == ROUNDS
