@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from steerline.config.simulation_agents import Profile
 from steerline.errors import SimulationError
 from steerline.simulation.control import Controls
 from steerline.simulation.game import Game
 from steerline.simulation.names import SCENARIOS
+from steerline.simulation.observation import Observation
+from steerline.simulation.parsing import answer
 from steerline.simulation.reshaping import reshaped
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.runner import run
@@ -57,9 +60,6 @@ def test_values_take_the_kind_of_those_whose_place_they_take() -> None:
         ({"share": float("nan")}, "not plain data"),
         ({"share": 10**400}, "another size"),
         ({"count": 10**30}, "an array of int64"),
-        # No default meets these: the policy of the next tick does, and that of the tick after it.
-        ({"given": [{"a": 1}, {"a": 1, "b": 1}]}, "cannot go on"),
-        ({"agents": ["a"]}, "cannot go on"),
     ],
 )
 def test_other_kinds_shapes_and_fields_are_refused(fields: dict[str, Any], what: str) -> None:
@@ -75,6 +75,17 @@ def test_a_state_that_the_scenario_cannot_go_on_from_is_refused() -> None:
     agents = {agent.id: agent for agent in game.spec.agents}
     with pytest.raises(SimulationError, match="cannot go on"):
         reshaped(game.scenario, result.state, {lists[0]: {}}, agents, RNG)
+
+
+def test_a_state_that_a_policy_cannot_go_on_from_is_refused_also_where_that_takes_two_ticks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def once(seen: Observation, profile: Profile, rng: CounterRng) -> str:
+        return answer({0: 1}[len(seen.facts["given"])])
+
+    monkeypatch.setitem(GAME.scenario.scripted, "conditional", once)  # type: ignore[arg-type]
+    with pytest.raises(SimulationError, match=r"cannot go on from this state \(KeyError\)"):
+        reshaped(GAME.scenario, STATE, {"share": 1}, AGENTS, RNG)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
