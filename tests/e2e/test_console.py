@@ -384,6 +384,8 @@ def test_an_experiment_is_started_from_the_form_and_shows_means_with_intervals(e
     page.get_by_role("link", name="Another like it").click()
     expect(page.get_by_role("heading", name="New experiment")).to_be_visible()
     expect(page.get_by_label("rounds")).to_have_value("3")
+    expect(page.get_by_label("Values")).to_have_value("0, 1.5")
+    expect(page.get_by_label("Seeds")).to_have_value("0-2")
     page.get_by_role("navigation").get_by_role("link", name="Experiments").click()
     expect(page.get_by_role("row", name=re.compile("how-strong.*6 ended of 6"))).to_be_visible()
 
@@ -532,7 +534,7 @@ def views(endpoint: Endpoint) -> dict[str, str]:
         "compare": ".pair",
         "experiments": ".states",
         f"experiments/{endpoint.tries(name='seen', simulation=_goods('one'), seeds=[0, 1], grid=varied)}": ".intervals",
-        "new?experiment=1": ".plan",
+        "new?experiment": ".plan",
         "chat": ".conversation",
         "nowhere": "h1",
     }
@@ -590,4 +592,9 @@ def test_the_theme_can_be_chosen_and_is_kept(enter: Enter) -> None:
     page.get_by_role("button", name=re.compile("^Theme: light")).click()
     page.reload()
     expect(page.get_by_role("button", name=re.compile("^Theme: dark"))).to_be_visible()
-    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+    paper = "getComputedStyle(document.documentElement).backgroundColor"
+    assert page.evaluate(paper) == "rgb(19, 22, 25)"
+    page.get_by_role("button", name=re.compile("^Theme: dark")).click()
+    assert page.evaluate(paper) == "rgb(247, 246, 243)"
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(paper) == "rgb(19, 22, 25)"

@@ -2,6 +2,7 @@
 
 import { number } from "../state/history";
 import type { Plot, Row, Spot } from "../state/experiment";
+import type { At } from "../state/thinning";
 import { bounds } from "./chart";
 
 const W = 320;
@@ -10,8 +11,12 @@ const SIDE = 16;
 const EDGE = 10;
 /** Half of the line at an interval's end. */
 const CAP = 3.5;
-/** Between rows at the same place. */
+/** Between rows at the same place, at most. */
 const APART = 7;
+/** Places above which intervals are a band, for so many lines would be a fence. */
+const BAND = 14;
+/** Combinations that are read out; the table has all of them. */
+const TOLD = 24;
 /** Labels that fit below. */
 const FEW = 6;
 
@@ -23,6 +28,9 @@ export function IntervalChart({ metric, plot }: { metric: string; plot: Plot }) 
   // What is no number stands in the middle of a part of its own, which leaves room for its name.
   const side = plot.scaled ? SIDE : W / plot.below.length / 2;
   const x = (at: number) => (left === right ? W / 2 : side + ((at - left) / (right - left)) * (W - 2 * side));
+  const isBand = plot.scaled && plot.below.length > BAND;
+  const room = (W - 2 * side) / Math.max(1, plot.below.length - 1) / rows.length;
+  const apart = isBand ? 0 : Math.min(APART, 0.6 * room);
   const y = (value: number) => EDGE + (1 - (value - low) / (high - low || 1)) * (H - 2 * EDGE);
   return (
     <figure class="chart intervals">
@@ -36,17 +44,25 @@ export function IntervalChart({ metric, plot }: { metric: string; plot: Plot }) 
         <line class="axis" x1={0} x2={W} y1={y(low)} y2={y(low)} />
         <line class="axis faint" x1={0} x2={W} y1={y(high)} y2={y(high)} />
         {rows.map((row, place) => (
-          <g key={row.name} class={`row-${place % 8}`} transform={`translate(${APART * (place - (rows.length - 1) / 2)} 0)`}>
-            {plot.scaled && <path class="line" d={row.spots.map((spot, at) => `${at ? "L" : "M"}${x(spot.x).toFixed(1)} ${y(spot.value.mean).toFixed(1)}`).join("")} />}
-            {row.spots.map((spot) => (
-              <Mean key={spot.x} spot={spot} x={x(spot.x)} y={y} />
-            ))}
+          <g key={row.name} class={`row-${place % 8}`} transform={`translate(${apart * (place - (rows.length - 1) / 2)} 0)`}>
+            {isBand && <path class="band" d={`${path(row.spots.map(({ x: at, value }) => [x(at), y(value.high ?? value.mean)]))}${back(row.spots.map(({ x: at, value }) => [x(at), y(value.low ?? value.mean)]))}Z`} />}
+            {plot.scaled && <path class="line" d={path(row.spots.map((spot) => [x(spot.x), y(spot.value.mean)]))} />}
+            {!isBand && row.spots.map((spot) => <Mean key={spot.x} spot={spot} x={x(spot.x)} y={y} />)}
           </g>
         ))}
       </svg>
       <Below plot={plot} x={x} />
     </figure>
   );
+}
+
+function path(points: readonly At[]): string {
+  return points.map(([x, y], place) => `${place ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+}
+
+/** On from where a path is, through the points from the last to the first. */
+function back(points: readonly At[]): string {
+  return path([...points].reverse()).replace("M", "L");
 }
 
 function Mean({ spot, x, y }: { spot: Spot; x: number; y: (value: number) => number }) {
@@ -81,5 +97,6 @@ export function spelled({ value: { mean, low, high, n } }: Spot): string {
 
 function told(metric: string, rows: readonly Row[]): string {
   const all = rows.flatMap((row) => row.spots.map((spot) => `${spot.label ? `${spot.label}: ` : ""}${spelled(spot)}`));
-  return `${metric.replaceAll("_", " ")}; ${all.join("; ") || "nothing yet"}`;
+  const more = all.length > TOLD ? `; and ${all.length - TOLD} more in the table` : "";
+  return `${metric.replaceAll("_", " ")}; ${all.slice(0, TOLD).join("; ") || "nothing yet"}${more}`;
 }

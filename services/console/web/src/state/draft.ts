@@ -1,6 +1,6 @@
 /** A simulation or an experiment that is being put together: what is posted, as far as it is written. */
 
-import type { AgentSpec, BrainSpec, Fields, GroupSpec, ScenarioDetail, SimulationSpec } from "../api/types";
+import type { AgentSpec, BrainSpec, Fields, GroupSpec, Json, ScenarioDetail, SimulationSpec } from "../api/types";
 import type { Plan } from "./plan";
 import { decides, strengthOf, withStrength } from "./steering";
 
@@ -126,8 +126,9 @@ export function headcount(spec: Spec): number {
 /** A simulation that is there, as it would be posted: its models are served ones, by name. */
 export function likeIt(spec: SimulationSpec): Spec {
   const models = Object.entries(spec.models).map(([alias, ref]): [string, Fields] => {
-    const { backend, steering } = ref as { backend?: Fields; steering?: Fields | null };
-    return [alias, { model: backend?.name ?? alias, ...(steering ? { steering } : {}) }];
+    const { backend, steering, prompt_price, completion_price } = ref as { [name: string]: Json };
+    const name = (backend as Fields | undefined)?.name;
+    return [alias, { model: name ?? alias, steering: steering ?? null, prompt_price: prompt_price ?? 0, completion_price: completion_price ?? 0 }];
   });
   const { durability: _, replay: __, ...rest } = spec;
   return { ...rest, models: Object.fromEntries(models) };

@@ -1,6 +1,6 @@
 /** Over what an experiment varies a simulation: axes with their values, and seeds. */
 
-import type { Json } from "../api/types";
+import type { Json, Point } from "../api/types";
 import type { Spec } from "./draft";
 
 /** The endpoint plays no more of them. */
@@ -17,6 +17,16 @@ export interface Plan {
   axes: Axis[];
   /** As it is typed, e.g. `0-4, 7`. */
   seeds: string;
+}
+
+/** The plan of an experiment that is there. */
+export function planOf(points: readonly Point[], seeds: readonly number[]): Plan {
+  const axes = Object.keys(points[0]?.values ?? {}).map((path): Axis => {
+    const values = new Set(points.map((point) => JSON.stringify(point.values[path])));
+    return { path, values: [...values].join(", ") };
+  });
+  const [first, last] = [Math.min(...seeds), Math.max(...seeds)];
+  return { axes, seeds: last - first === seeds.length - 1 ? `${first}-${last}` : seeds.join(", ") };
 }
 
 /** The values that are meant: JSON where it is some, else words. */

@@ -13,7 +13,7 @@ import { Icon } from "../parts/icon";
 import { FormContext, Property, SchemaFields, type Wrong } from "../parts/schema_form";
 import { Written } from "../parts/written";
 import { draftOf, headcount, likeIt, type Draft, type Spec } from "../state/draft";
-import { countOf, gridOf, seedsOf } from "../state/plan";
+import { countOf, gridOf, planOf, seedsOf, type Plan } from "../state/plan";
 import { go, place } from "../state/router";
 import { useValue } from "../state/value";
 import { PlanForm } from "./plan";
@@ -21,34 +21,32 @@ import { Crowd, Seats } from "./seats";
 
 export function Create() {
   const { query } = useValue(place);
-  const like = query.get("like");
-  const model = useLoaded(async () => (like ? (await api.find(like)).spec : null), [like]);
+  const [like, experiment] = [query.get("like"), query.get("experiment")];
+  const begun = useLoaded(() => begin(like, experiment), [like, experiment]);
   const loaded = useLoaded(api.scenarios, []);
   const served = useLoaded(models, []);
   const [name, setName] = useState("");
-  const chosen = name || query.get("scenario") || model.value?.scenario || "public_goods";
-  const ready = !like || model.value !== null;
+  const chosen = name || query.get("scenario") || begun.value?.spec?.scenario || "public_goods";
+  const ready = begun.value !== null;
   const scenario = useLoaded(async () => (ready ? await api.scenario(chosen) : null), [chosen, ready]);
-  const many = query.has("experiment");
+  const many = experiment !== null;
   useEffect(() => {
     document.title = `${many ? "New experiment" : "New simulation"} · Steerline`;
   }, [many]);
-  const problem = loaded.problem || scenario.problem || model.problem;
-  const first = scenario.value?.name === model.value?.scenario ? model.value : null;
+  const problem = loaded.problem || scenario.problem || begun.problem;
   return (
     <div class="page create">
       <header class="page-head">
         <h1>{many ? "New experiment" : "New simulation"}</h1>
       </header>
-      {problem && <Problem text={problem} again={() => (loaded.again(), scenario.again(), model.again())} />}
+      {problem && <Problem text={problem} again={() => (loaded.again(), scenario.again(), begun.again())} />}
       {!loaded.value && !problem && <Loading rows={10} label="Loading the scenarios" />}
       {loaded.value && <Choose scenarios={loaded.value} chosen={chosen} choose={setName} />}
-      {scenario.value && loaded.value && served.value && (
+      {scenario.value && begun.value && loaded.value && served.value && (
         <Form
-          key={`${scenario.value.name} ${like} ${many}`}
+          key={`${scenario.value.name} ${begun.value.key}`}
           scenario={scenario.value}
-          first={first && likeIt(first)}
-          many={many}
+          begun={begun.value}
           models={served.value.filter((one) => !isPlayed(one.id))}
         />
       )}
@@ -75,21 +73,41 @@ function Choose({ scenarios, chosen, choose }: { scenarios: Scenario[]; chosen: 
   );
 }
 
+/** What the form begins with. */
+interface Begun {
+  /** Differs where what it begins with does. */
+  key: string;
+  /** A simulation that is there; null takes the scenario's example. */
+  spec: Spec | null;
+  /** What an experiment varies; null is none. */
+  plan: Plan | null;
+}
+
+const PLAN: Plan = { axes: [], seeds: "0-4" };
+/** Members of an experiment that are asked for their seeds. */
+const ASKED = 50;
+
+/** @param like a simulation; @param experiment one that is there, or the empty name for a new one */
+async function begin(like: string | null, experiment: string | null): Promise<Begun> {
+  const key = `${like} ${experiment}`;
+  if (experiment) {
+    const found = await experiments.find(experiment);
+    const members = await Promise.all(found.points[0]!.simulations.slice(0, ASKED).map(api.find));
+    return { key, spec: { ...likeIt(members[0]!.spec), name: found.name }, plan: planOf(found.points, members.map((one) => one.seed)) };
+  }
+  return { key, spec: like ? likeIt((await api.find(like)).spec) : null, plan: experiment === null ? null : PLAN };
+}
+
 interface FormProps {
   scenario: ScenarioDetail;
-  /** What it begins with; null takes the scenario's example. */
-  first: Spec | null;
-  /** Whether it begins as an experiment. */
-  many: boolean;
+  begun: Begun;
   models: Model[];
 }
 
-const PLAN = { axes: [], seeds: "0-4" };
-
-function Form({ scenario, first, many, models: served }: FormProps) {
+function Form({ scenario, begun, models: served }: FormProps) {
   const [draft, setDraft] = useState<Draft>(() => {
     const own = draftOf(scenario);
-    return { ...own, spec: first ?? own.spec, plan: many ? PLAN : null };
+    return { ...own, spec: begun.spec?.scenario === scenario.name ? begun.spec : own.spec, plan: begun.plan };
   });
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<unknown>(null);
@@ -102,7 +120,7 @@ function Form({ scenario, first, many, models: served }: FormProps) {
   useEffect(() => {
     form.current?.querySelector<HTMLElement>("[aria-invalid], .wrong[tabindex]")?.focus();
   }, [failure]);
-  const begin = async () => {
+  const send = async () => {
     setBusy(true);
     setFailure(null);
     try {
@@ -119,7 +137,7 @@ function Form({ scenario, first, many, models: served }: FormProps) {
   };
   return (
     <FormContext.Provider value={{ root: scenario.form, wrong, names }}>
-      <form ref={form} class="settings" onSubmit={(event) => (event.preventDefault(), void begin())}>
+      <form ref={form} class="settings" onSubmit={(event) => (event.preventDefault(), void send())}>
         <Seats spec={spec} scenario={scenario} models={served} change={set} />
         <fieldset>
           <legend>Rules of {scenario.name.replaceAll("_", " ")}</legend>

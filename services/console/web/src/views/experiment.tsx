@@ -30,16 +30,13 @@ export function ExperimentPage({ id }: { id: string }) {
       </div>
     );
   }
-  const first = experiment.points[0]?.simulations[0];
   return (
     <div class="page experiment">
       <header class="page-head">
         <h1>{experiment.name}</h1>
-        {first && (
-          <a class="button" href={link(["new"], { experiment: "1", like: first })}>
-            <Icon name="plus" /> Another like it
-          </a>
-        )}
+        <a class="button" href={link(["new"], { experiment: id })}>
+          <Icon name="plus" /> Another like it
+        </a>
         <button type="button" class="danger" disabled={isSettled(experiment)} onClick={() => setStopping(true)}>
           <Icon name="stop" /> Cancel
         </button>

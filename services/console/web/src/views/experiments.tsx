@@ -10,7 +10,7 @@ import { isSettled } from "../state/experiment";
 import { link } from "../state/router";
 
 const REFRESH_MS = 4000;
-const NEW = link(["new"], { experiment: "1" });
+const NEW = link(["new"], { experiment: "" });
 
 export function Experiments() {
   const [pages, setPages] = useState(1);
