@@ -62,6 +62,11 @@ class PublicGoods(Scenario[PublicGoodsParams]):
         adjustment=frozenset({"memory"}),
     )
 
+    def __init__(self, params: PublicGoodsParams) -> None:
+        super().__init__(params)
+        # All players see the same table of a round; among thousands, writing it for each would be most of a tick.
+        self._shown: tuple[Mapping[str, int], str] = ({}, "")
+
     def reset(self, seats: Sequence[Seat], rng: CounterRng) -> State:
         if len(seats) < 2:
             raise SimulationError("a public goods game needs others", got=len(seats), expected="at least 2 agents")
@@ -168,7 +173,10 @@ class PublicGoods(Scenario[PublicGoodsParams]):
         return Structured({"type": "object", "properties": others, "additionalProperties": False}, default={})
 
     def _table(self, given: Mapping[str, int]) -> str:
-        return "Put into the pot: " + ", ".join(f"{agent} {points}" for agent, points in given.items()) + "."
+        if self._shown[0] is not given:
+            told = ", ".join(f"{agent} {points}" for agent, points in given.items())
+            self._shown = (given, f"Put into the pot: {told}.")
+        return self._shown[1]
 
     def _type(self, given: Sequence[Mapping[str, int]], agent: str) -> str:
         """Which of the usual types a player's contributions resemble (thresholds are ours)."""
@@ -177,7 +185,7 @@ class PublicGoods(Scenario[PublicGoodsParams]):
             return "free_rider"
         if fmean(own) >= 0.9 * self.params.endowment:
             return "cooperator"
-        others = [fmean(points[other] for other in points if other != agent) for points in given]
+        others = [_by_others(points, agent) for points in given]
         before, after = others[:-1], own[1:]
         if len(set(before)) > 1 and len(set(after)) > 1 and correlation(before, after) >= 0.5:
             return "conditional"
@@ -288,7 +296,13 @@ PublicGoods.scripted = {
 def _others(observation: Observation) -> float | None:
     """What the others gave on average in the last round; none in the first."""
     given = observation.facts["given"]
-    return fmean(given[other] for other in given if other != observation.agent) if given else None
+    return _by_others(given, observation.agent) if given else None
+
+
+def _by_others(given: Mapping[str, int], agent: str) -> float:
+    """What the others gave on average in a round."""
+    # All minus one, which among thousands of players is much less work than one by one.
+    return (sum(given.values()) - given[agent]) / (len(given) - 1)
 
 
 def _rounded(value: float, rng: CounterRng) -> int:
