@@ -68,6 +68,7 @@ class Board:
                 continue
             self._going.add(trial.name)
             taken.append(trial)
+        self.ledger.sync()
         return taken
 
     def put(self, results: Sequence[tuple[Trial, Found | None]]) -> None:

@@ -67,6 +67,7 @@ class Ledger:
         self.records: dict[str, Record] = {}
         self.proposed: list[dict[str, Any]] = []
         self._seconds, self._torn = 0.0, False
+        self._unwritten: list[Mapping[str, Any]] = []
         self._read()
         self._began = time.monotonic()
 
@@ -76,9 +77,14 @@ class Ledger:
         return self._seconds + time.monotonic() - self._began
 
     def propose(self, values: Mapping[str, Any]) -> None:
-        """Write down a point of the search, so that a restart goes on with it."""
+        """Note a point of the search. Whoever hands it out writes it down first (`sync`)."""
         self.proposed.append(dict(values))
-        self._append({"proposed": dict(values), "seconds": self.seconds})
+        self._unwritten.append({"proposed": dict(values), "seconds": self.seconds})
+
+    def sync(self) -> None:
+        """Write down what was noted, so that a restart goes on with it: all points in one write."""
+        if self._unwritten:
+            self._append()
 
     def end(self, records: Sequence[Record]) -> None:
         """Write down that trials have ended."""
@@ -86,12 +92,13 @@ class Ledger:
         self._append(*({"ended": asdict(record), "seconds": self.seconds} for record in records))
 
     def _append(self, *lines: Mapping[str, Any]) -> None:
-        text = "".join(json.dumps(line) + "\n" for line in lines)
+        text = "".join(json.dumps(line) + "\n" for line in (*self._unwritten, *lines))
         with self._path.open("a") as file:
             file.write("\n" + text if self._torn else text)
             file.flush()
             os.fsync(file.fileno())
         self._torn = False
+        self._unwritten.clear()
 
     def _read(self) -> None:
         text = self._path.read_text() if self._path.exists() else ""

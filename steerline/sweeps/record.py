@@ -17,11 +17,14 @@ from steerline.tracking.references import RunRef
 
 logger = logging.getLogger(__name__)
 
+# While the server works on one request, the next is made ready.
+_AT_ONCE = 4
+
 _STATUS = {"finished": "FINISHED", "stopped_early": "KILLED", "failed": "FAILED"}
 
 
 class TrialRecorder:
-    """Records trials as they end, in a thread of its own; the tracking server may be away meanwhile.
+    """Records trials as they end, in threads of its own; the tracking server may be away meanwhile.
 
     Args:
         run: the sweep's run.
@@ -33,7 +36,7 @@ class TrialRecorder:
         self._sweep, self._light = sweep, light
         self._children = Children(run)
         self._recorded: set[str] = set()
-        self._threads = ThreadPoolExecutor(1, "trials")
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "trials")
 
     def record(self, trial: Trial, found: Found) -> None:
         """Record a trial that has ended."""

@@ -24,7 +24,7 @@ _MOST = 100
 
 
 class Children:
-    """The trials' runs of one sweep, as its own process writes about them.
+    """The trials' runs of one sweep, as its own process writes about them, in several threads too.
 
     Args:
         parent: the sweep's run.

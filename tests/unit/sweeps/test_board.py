@@ -10,6 +10,7 @@ import pytest
 from steerline.config.render import run_name
 from steerline.config.sweep import SweepSpec
 from steerline.config.sweep_points import Trial
+from steerline.sweeps import ledger
 from steerline.sweeps.board import Board
 from steerline.sweeps.ledger import Found, Ledger
 from tests.unit.sweeps.sweeps import FRACTION, SCALE, score, sweep
@@ -71,6 +72,16 @@ def test_a_torn_last_line_of_the_ledger_costs_that_trial_alone(tmp_path: Path) -
     file = tmp_path / "trials.jsonl"
     file.write_text(file.read_text()[:-20])
     assert [trial.point.label for trial in play(sweep(), tmp_path)] == ["scale=3"]
+
+
+def test_points_that_are_handed_out_together_were_written_down_together_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+    monkeypatch.setattr(ledger.os, "fsync", writes.append)
+    Board(sweep(), Ledger(tmp_path)).take(3)
+    assert len(writes) == 1
+    assert Ledger(tmp_path).proposed == [{SCALE: 1.0}, {SCALE: 2.0}, {SCALE: 3.0}]
 
 
 def test_the_budget_keeps_room_for_the_controls(tmp_path: Path) -> None:
