@@ -26,6 +26,7 @@ from steerline.orchestration import endpoint as endpoints
 from steerline.orchestration.health import Server, wait_until_healthy
 from steerline.orchestration.ports import HOST, free_ports
 from steerline.orchestration.processes import MARK, ProcessRecord
+from steerline.orchestration.tracking_database import database_uri
 
 _STATE_FILE = "stack.json"
 STANDARD_PORTS = (8265, 5000)
@@ -189,8 +190,8 @@ def _start(folder: Path, num_cpus: int | None, standard_ports: bool, tell: Tell)
         servers={},
     )
     auth.create_token(stack.token_path)
-    commands = {"ray": _ray_command(stack, ray_ports, num_cpus), "mlflow": _mlflow_command(stack)}
     try:
+        commands = {"ray": _ray_command(stack, ray_ports, num_cpus), "mlflow": _mlflow_command(stack)}
         for name, command in commands.items():
             tell(f"starting {name}")
             record = processes.start(command, _server_environment(stack), folder / "logs" / f"{name}.log")
@@ -245,10 +246,9 @@ def _ray_command(stack: Stack, ports: list[int], num_cpus: int | None) -> list[s
 
 def _mlflow_command(stack: Stack) -> list[str]:
     store = stack.folder / "mlflow"
-    store.mkdir(exist_ok=True)
     return [
         *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(stack.mlflow_port)),
-        *("--workers", "1", "--backend-store-uri", f"sqlite:///{store / 'mlflow.db'}"),
+        *("--workers", "1", "--backend-store-uri", database_uri(store)),
         *("--serve-artifacts", "--artifacts-destination", str(store / "artifacts")),
     ]
 
