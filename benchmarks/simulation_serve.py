@@ -163,9 +163,10 @@ def report(found: Ratio, samples: dict[str, list[float]], args: argparse.Namespa
     rates = {name: statistics.median(values) for name, values in samples.items()}
     what += ", one handle call per batch"
     rows = [Row(what, "one handle call per agent", ">= 3", str(found), found.median >= 3)]
+    bound = MOST / (START_S + ITEM_S * MOST)
     notes = [
         f"One call per batch: {rates['a batch']:.0f} turns a second; one per agent: {rates['an agent']:.0f}; a model"
-        f" without a pause makes {MOST / (START_S + ITEM_S * MOST):.0f}.",
+        f" without a pause makes {bound:.0f}, which is {bound / rates['an agent']:.1f} times the latter.",
         "The same games in the same engine, with the same hashes. Driver, Serve and the model share this machine.",
     ]
     return Report(
