@@ -167,11 +167,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    loaded, half = load("float32"), load("bfloat16")
-    static, static_half = (Static(one.model, one.tokenizer) for one in (loaded, half))
+    # Our backend takes its model over, so the others have their own.
+    loaded, half, plain, plain_half = (load(dtype) for dtype in 2 * ("float32", "bfloat16"))
+    static, static_half = (Static(one.model, one.tokenizer) for one in (plain, plain_half))
     services: dict[str, Callable[[], Serve]] = {
         "ours": lambda: Continuous(backend(loaded)),
-        "static": lambda: Static(loaded.model, loaded.tokenizer),
+        "static": lambda: Static(plain.model, plain.tokenizer),
     }
     for warm in (loaded, half):
         in_batch(warm, STEERING, -1)
@@ -190,7 +191,7 @@ def main() -> None:
             "ours": lambda: in_batch(loaded, None, next(turn["a"])),
             "static": lambda: static_batch(static, next(turn["b"])),
             "steered": lambda: in_batch(loaded, STEERING, next(turn["c"])),
-            "transformers": lambda: transformers_continuous(loaded, next(turn["d"])),
+            "transformers": lambda: transformers_continuous(plain, next(turn["d"])),
             "ours, bf16": lambda: in_batch(half, None, next(turn["e"])),
             "static, bf16": lambda: static_batch(static_half, next(turn["f"])),
             "ours, Poisson": lambda: arriving("ours", "g"),

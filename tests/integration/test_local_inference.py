@@ -30,6 +30,13 @@ QUESTIONS = ["What is 7 + 5?", "How much do you give?", "Name the capital of Fra
 
 @pytest.fixture(scope="module")
 def smollm2() -> LoadedModel:
+    """The backends'."""
+    return load_model(SPEC.model, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def plain() -> LoadedModel:
+    """As it was loaded."""
     return load_model(SPEC.model, dtype=torch.float32)
 
 
@@ -51,28 +58,28 @@ def answers(backend: LocalBackend, requests: list[GenRequest]) -> list[GenResult
     return asyncio.run(backend.generate(requests))
 
 
-def greedy(smollm2: LoadedModel, request: GenRequest) -> str:
+def greedy(plain: LoadedModel, request: GenRequest) -> str:
     """What Transformers' own generation writes, one prompt at a time."""
-    tokenizer = smollm2.tokenizer
+    tokenizer = plain.tokenizer
     messages = [{"role": message.role, "content": message.content} for message in request.messages]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
     config = GenerationConfig(
         do_sample=False, max_new_tokens=request.sampling.max_tokens, eos_token_id=tokenizer.eos_token_id, pad_token_id=0
     )
-    out = smollm2.model.generate(**ids, generation_config=config)
+    out = plain.model.generate(**ids, generation_config=config)
     return str(tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
 @pytest.mark.parametrize("rules", ["", RULES])
 def test_rows_of_strength_0_say_what_the_plain_model_says_beside_steered_rows(
-    smollm2: LoadedModel, backend: LocalBackend, rules: str
+    plain: LoadedModel, backend: LocalBackend, rules: str
 ) -> None:
     requests = [question(text, rules, strength) for text in QUESTIONS for strength in (None, 0.0, 1.0)]
     said = [result.text for result in answers(backend, requests)]
-    plain = [greedy(smollm2, question(text, rules)) for text in QUESTIONS]
-    assert said[0::3] == plain
-    assert said[1::3] == plain
-    assert said[2::3] != plain
+    wanted = [greedy(plain, question(text, rules)) for text in QUESTIONS]
+    assert said[0::3] == wanted
+    assert said[1::3] == wanted
+    assert said[2::3] != wanted
 
 
 def test_neighbours_do_not_matter(backend: LocalBackend) -> None:
@@ -110,7 +117,7 @@ def test_turns_of_agents_reuse_the_rules_that_they_share(smollm2: LoadedModel) -
 
 
 def test_rows_that_join_and_leave_a_running_batch_say_what_they_say_alone(
-    smollm2: LoadedModel, backend: LocalBackend
+    plain: LoadedModel, backend: LocalBackend
 ) -> None:
     dice = random.Random(0)
     asked = [
@@ -119,7 +126,7 @@ def test_rows_that_join_and_leave_a_running_batch_say_what_they_say_alone(
         )
         for _ in range(10)
     ]
-    plain = {request.address: greedy(smollm2, request) for request in asked}
+    wanted = {request.address: greedy(plain, request) for request in asked}
 
     async def main() -> list[str]:
         async def ask(request: GenRequest) -> str:
@@ -132,7 +139,7 @@ def test_rows_that_join_and_leave_a_running_batch_say_what_they_say_alone(
         await steered
         return list(said)
 
-    assert asyncio.run(main()) == [plain[request.address] for request in asked]
+    assert asyncio.run(main()) == [wanted[request.address] for request in asked]
 
 
 def test_half_precision_goes_on_as_the_model_does_in_it() -> None:

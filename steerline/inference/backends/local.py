@@ -14,6 +14,7 @@ from steerline.errors import InferenceError, SteeringError
 from steerline.evaluation.model_facts import BRANCHING_FAMILIES, context_length
 from steerline.inference.constraint import Schemas
 from steerline.inference.engine import Engine
+from steerline.inference.linear import pack
 from steerline.inference.prompts import PromptEncoder
 from steerline.inference.request import BackendLimits, Delta, Failure, GenRequest, GenResult
 from steerline.inference.row import Row
@@ -35,7 +36,8 @@ class LocalBackend:
     them by rounding at most.
 
     Args:
-        loaded: a causal language model, on its device.
+        loaded: a causal language model, on its device. On a CPU its weights are laid out anew (`pack`): from then on it
+            answers, here and in later backends, and is good for nothing else.
         spec: limits of a batch; its other fields are not read.
 
     Raises:
@@ -61,6 +63,7 @@ class LocalBackend:
         self._schemas = Schemas(loaded.tokenizer, ends)
         limits = EngineLimits(spec.max_batch, spec.max_batch_tokens, spec.max_waiting)
         self._engine = Engine(loaded, anatomy(loaded.model), ends, limits)
+        pack(model)
         # Prompts are encoded beside the engine, which goes on meanwhile.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="steerline-prompts")
 

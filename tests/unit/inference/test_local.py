@@ -146,6 +146,7 @@ def test_usage_counts_tokens_and_what_another_row_or_batch_had_paid_for() -> Non
 
 def test_the_event_loop_runs_while_the_model_does() -> None:
     model = tiny_model("llama")
+    local = backend(model=model)
     reached, go = threading.Event(), threading.Event()
 
     def wait(*_: object) -> None:
@@ -155,7 +156,7 @@ def test_the_event_loop_runs_while_the_model_does() -> None:
     handle = model.base_model.register_forward_pre_hook(wait)
 
     async def main() -> str:
-        task = asyncio.create_task(backend(model=model).generate([complete("a")]))
+        task = asyncio.create_task(local.generate([complete("a")]))
         while not reached.is_set():
             await asyncio.sleep(0)
         go.set()  # which a blocked loop could not
@@ -167,6 +168,7 @@ def test_the_event_loop_runs_while_the_model_does() -> None:
 
 def test_a_cancelled_batch_ends_after_the_token_that_it_is_at() -> None:
     model = tiny_model("llama")
+    local = backend(model=model)
     passes = 0
     reached, go = threading.Event(), threading.Event()
 
@@ -179,7 +181,6 @@ def test_a_cancelled_batch_ends_after_the_token_that_it_is_at() -> None:
     model.base_model.register_forward_pre_hook(wait)
 
     async def main() -> None:
-        local = backend(model=model)
         task = asyncio.create_task(local.generate([complete("a", max_tokens=100)]))
         while not reached.is_set():
             await asyncio.sleep(0)
