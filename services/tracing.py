@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, Status, StatusCode, Tracer
 
+from services.inference.asking import used
 from services.inference.port import Inference, ModelCard
 from steerline.errors import ConfigError
 from steerline.inference.request import Delta, GenRequest, GenResult
@@ -45,9 +46,7 @@ class Traced:
         with self._span(requests[0]) as span:
             results = await self._inference.generate(requests)
             if span.is_recording():
-                if len(requests) > 1:
-                    span.set_attribute("gen_ai.request.choice.count", len(requests))
-                _tell(span, results)
+                _tell(span, requests, results)
         return results
 
     async def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
@@ -63,7 +62,7 @@ class Traced:
                     is_first = False
                     span.set_attribute("gen_ai.response.time_to_first_chunk", time.monotonic() - began)
                 if piece.result is not None and span.is_recording():
-                    _tell(span, [piece.result])
+                    _tell(span, [request], [piece.result])
                 yield piece
         finally:
             span.end()
@@ -109,19 +108,21 @@ def processors() -> list[SpanProcessor]:
     return [BatchSpanProcessor(installed[name].load()()) for name in wanted if name != "none"]
 
 
-def _tell(span: Span, results: Sequence[GenResult]) -> None:
-    """How a call ended, and what it took. Its answers have one prompt."""
+def _tell(span: Span, requests: Sequence[GenRequest], results: Sequence[GenResult]) -> None:
+    """How a call ended, and what it took."""
     failure = next((result.failure for result in results if result.failure is not None), None)
     if failure is not None:
         span.set_attribute("error.type", failure.kind)
         span.set_status(Status(StatusCode.ERROR))
         return
-    prompt = max((result.usage for result in results), key=lambda usage: usage.prompt_tokens)
+    usage = used(requests, results)
+    if len(requests) > 1:
+        span.set_attribute("gen_ai.request.choice.count", len(requests))
     span.set_attributes(
         {
             "gen_ai.response.finish_reasons": [result.finish_reason for result in results],
-            "gen_ai.usage.input_tokens": prompt.prompt_tokens,
-            "gen_ai.usage.cache_read.input_tokens": prompt.cached_tokens,
-            "gen_ai.usage.output_tokens": sum(result.usage.completion_tokens for result in results),
+            "gen_ai.usage.input_tokens": usage.prompt_tokens,
+            "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
+            "gen_ai.usage.output_tokens": usage.completion_tokens,
         }
     )

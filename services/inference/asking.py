@@ -14,7 +14,7 @@ from services.inference.requests import ChatCompletionRequest, CompletionRequest
 from services.inference.responses import CachedTokens, UsedTokens
 from steerline.config.inference import SamplingSpec
 from steerline.config.steering import BoostSpec, SteeringSpec
-from steerline.inference.request import GenResult, Usage
+from steerline.inference.request import GenRequest, GenResult, Usage
 
 _SEED_BITS = 31
 
@@ -90,11 +90,15 @@ def steering_of(body: ChatCompletionRequest | CompletionRequest) -> SteeringSpec
     return SteeringSpec(boost=BoostSpec(strength=steering)) if steering > 0 else None
 
 
-def used(results: Sequence[GenResult]) -> UsedTokens:
-    """The tokens of a request's answers. Their prompt is one and counts once."""
-    prompt = max(results, key=lambda result: result.usage.prompt_tokens).usage
+def used(requests: Sequence[GenRequest], results: Sequence[GenResult]) -> Usage:
+    """The tokens of a request's answers. A prompt counts once, however many answers it has."""
+    prompts: dict[tuple[str, ...], Usage] = {}
+    for request, result in zip(requests, results, strict=True):
+        known = prompts.get(request.prefix, Usage())
+        prompts[request.prefix] = max(known, result.usage, key=lambda usage: usage.prompt_tokens)
+    prompt = sum(prompts.values(), Usage())
     completion = sum(result.usage.completion_tokens for result in results)
-    return reported(Usage(prompt.prompt_tokens, completion, prompt.cached_tokens))
+    return Usage(prompt.prompt_tokens, completion, prompt.cached_tokens)
 
 
 def reported(usage: Usage) -> UsedTokens:

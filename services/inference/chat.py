@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.http.errors import ApiError
-from services.inference.asking import Head, sampling_of, seeds_of, steering_of, tokens_of, used
+from services.inference.asking import Head, reported, sampling_of, seeds_of, steering_of, tokens_of, used
 from services.inference.conversation import conversation
 from services.inference.requests import ChatCompletionRequest, JsonObjectFormat, JsonSchemaFormat
 from services.inference.responses import (
@@ -90,7 +90,7 @@ def answer(head: Head, chat: Chat, results: Sequence[GenResult]) -> ChatCompleti
         created=head.created,
         model=head.model,
         choices=choices,
-        usage=used(results),
+        usage=reported(used(chat.requests, results)),
         system_fingerprint=head.fingerprint,
     )
 

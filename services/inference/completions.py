@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal
 
-from services.inference.asking import Head, sampling_of, seeds_of, steering_of, used
+from services.http.errors import ApiError
+from services.inference.asking import Head, reported, sampling_of, seeds_of, steering_of, used
 from services.inference.requests import CompletionRequest
 from services.inference.responses import Completion, CompletionChoice, CompletionLogprobs, UsedTokens
 from steerline.inference.request import Delta, GenRequest, GenResult, TokenLogprob
 
 _DEFAULT_TOKENS = 16
+_MOST_ANSWERS = 64
 
 
 def continuations(body: CompletionRequest, most_tokens: int, share: str) -> Sequence[GenRequest]:
-    """The continuations that a request asks for, one for each answer.
+    """The continuations that a request asks for, one for each answer, those of one prompt together.
 
     Args:
         body: the request.
@@ -23,9 +25,13 @@ def continuations(body: CompletionRequest, most_tokens: int, share: str) -> Sequ
         share: who shares a fair share.
 
     Raises:
-        ApiError: 400; it asks for more tokens.
+        ApiError: 400; it asks for more tokens, or for too many answers.
     """
-    prompt = body.prompt if isinstance(body.prompt, str) else body.prompt[0]
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    seeds = seeds_of(body)
+    if len(prompts) * len(seeds) > _MOST_ANSWERS:
+        message = f"a request has at most {_MOST_ANSWERS} answers; got: {len(prompts)} prompts with {len(seeds)} each"
+        raise ApiError(400, "invalid_request", message, param="n")
     tokens = min(_DEFAULT_TOKENS, most_tokens) if body.max_tokens is None else body.max_tokens
     sampling = sampling_of(body, tokens, most_tokens)
     return [
@@ -38,7 +44,8 @@ def continuations(body: CompletionRequest, most_tokens: int, share: str) -> Sequ
             top_logprobs=body.logprobs,
             simulation=share,
         )
-        for seed in seeds_of(body)
+        for prompt in prompts
+        for seed in seeds
     ]
 
 
@@ -53,7 +60,7 @@ def answer(head: Head, requests: Sequence[GenRequest], results: Sequence[GenResu
         )
         for index, (request, result) in enumerate(zip(requests, results, strict=True))
     ]
-    return piece(head, choices, used(results))
+    return piece(head, choices, reported(used(requests, results)))
 
 
 def piece(head: Head, choices: list[CompletionChoice], usage: UsedTokens | None = None) -> Completion:

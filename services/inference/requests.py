@@ -244,7 +244,8 @@ class ChatCompletionRequest(_Asked):
 class CompletionRequest(_Asked):
     """A text to continue as it stands."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=32)]
+    """One text, or several, each of which has its answers."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Longest continuation in tokens; the default is 16."""
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from services.http.access import Principal
 from services.http.errors import ApiError
 from services.http.standing import while_good
-from services.inference.asking import used
+from services.inference.asking import reported, used
 from services.inference.failures import error_of
 from services.inference.port import Inference
 from services.inference.responses import UsedTokens
@@ -97,7 +97,7 @@ class Account:
     def __init__(self, caller: Principal, requests: Sequence[GenRequest]) -> None:
         self.results: dict[int, GenResult] = {}
         self.caller = caller
-        self._prompts = [sum(map(len, request.prefix)) for request in requests]
+        self._requests = requests
         self._written = [0] * len(requests)
 
     def note(self, index: int, delta: Delta) -> None:
@@ -109,15 +109,15 @@ class Account:
     @property
     def used(self) -> UsedTokens:
         """Of all answers, once they are there."""
-        return used([self.results[index] for index in range(len(self._prompts))])
+        return reported(used(self._requests, [self.results[index] for index in range(len(self._requests))]))
 
     async def settle(self) -> None:
         """Count it against the caller's day."""
         tokens = sum(
             self.results[index].usage.prompt_tokens + self.results[index].usage.completion_tokens
             if index in self.results
-            else (prompt + written) // _CHARACTERS_PER_TOKEN
-            for index, (prompt, written) in enumerate(zip(self._prompts, self._written, strict=True))
+            else (sum(map(len, request.prefix)) + written) // _CHARACTERS_PER_TOKEN
+            for index, (request, written) in enumerate(zip(self._requests, self._written, strict=True))
         )
         await self.caller.spend(tokens)
 

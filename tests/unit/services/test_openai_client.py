@@ -104,6 +104,25 @@ def test_answers_are_parsed_into_types_and_calls(tmp_path: Path) -> None:
         assert free.choices[0].message.content == "no function is needed"
 
 
+def test_each_of_several_prompts_has_its_answers(tmp_path: Path) -> None:
+    with openai(application(tmp_path, parrot=Speaker())) as client:
+        arguments: Any = {"model": "parrot", "prompt": ["one two", "three", "four five six"], "n": 2}
+        whole = client.completions.create(**arguments)
+        assert [choice.text for choice in whole.choices] == ["one two"] * 2 + ["three"] * 2 + ["four five six"] * 2
+        assert [choice.index for choice in whole.choices] == list(range(6))
+        assert whole.usage is not None
+        assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (6, 12)
+        pieces = list(client.completions.create(**arguments, stream=True, stream_options={"include_usage": True}))
+        streamed = [""] * 6
+        for piece in pieces:
+            for choice in piece.choices:
+                streamed[choice.index] += choice.text
+        assert streamed == [choice.text for choice in whole.choices]
+        assert pieces[-1].usage == whole.usage
+        with pytest.raises(official.BadRequestError, match="64 answers"):
+            client.completions.create(**{**arguments, "prompt": ["x"] * 32, "n": 3})
+
+
 def test_a_conversation_with_calls_and_results_goes_on(tmp_path: Path) -> None:
     speaker = Speaker()
     with openai(application(tmp_path, model=speaker)) as client:
