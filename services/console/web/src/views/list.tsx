@@ -40,7 +40,7 @@ export function List() {
       </header>
       {loaded.problem && <Problem text={loaded.problem} again={loaded.again} />}
       {!loaded.value && !loaded.problem && <Loading rows={6} label="Loading the simulations" />}
-      {loaded.value && !all.length && status && <p class="quiet">None is {status} now.</p>}
+      {loaded.value && !all.length && status && <p class="quiet">No simulation is {status} now.</p>}
       {loaded.value && !all.length && !status && (
         <Empty title="No simulation yet">
           <p>Start one from a form: choose a scenario, who plays, and how the models among them are steered.</p>
