@@ -68,7 +68,7 @@ async function failure(response: Response): Promise<ApiFailure> {
   const wait = response.status === 429 && after ? ` Try again in ${after} s.` : "";
   if (response.status === 401) keyWanted.set(sentence(message || "This endpoint asks for a key."));
   const fallback = `The endpoint answered ${response.status}. Its log says more.`;
-  return new ApiFailure(response.status, code, (message ? sentence(message) : fallback) + wait, param);
+  return new ApiFailure(response.status, code, (message ? sentence(message, param) : fallback) + wait, param);
 }
 
 function told(text: string): { message: string; code: string; param: string } {
@@ -80,8 +80,9 @@ function told(text: string): { message: string; code: string; param: string } {
   }
 }
 
-function sentence(text: string): string {
-  const first = text.charAt(0).toUpperCase() + text.slice(1);
+/** Words with a capital, unless they begin with the name of a field, and a full stop. */
+function sentence(text: string, field = ""): string {
+  const first = field && text.startsWith(field) ? text : text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?`]$/.test(first) ? first : `${first}.`;
 }
 

@@ -93,7 +93,6 @@ export interface Schema {
   maximum?: number;
   exclusiveMinimum?: number;
   exclusiveMaximum?: number;
-  pattern?: string;
   discriminator?: { propertyName: string; mapping: { [kind: string]: string } };
   $ref?: string;
   $defs?: { [name: string]: Schema };

@@ -81,6 +81,7 @@ export function Property({ name, path, schema, required = false, value, set }: P
   const meant = wrong !== null && (wrong.path === path || (!deep && isWithin(wrong, path)));
   const shared = { label: name.replaceAll("_", " "), help: plain(here.description ?? ""), problem: meant ? wrong.text : undefined };
   const inner: Inner = { ...shared, name, path, schema: here, required, now, set };
+  // The one field that everybody comes for has a slider.
   if (name === "steering") return <Steering {...inner} />;
   switch (shape.is) {
     case "boolean":
@@ -174,19 +175,18 @@ function Lines({ required, now, set, ...shared }: Inner) {
   );
 }
 
-function Union({ kinds, path, now, set, required, ...shared }: Inner & { kinds: { [kind: string]: Schema } }) {
+function Union({ kinds, path, now, set, ...shared }: Inner & { kinds: { [kind: string]: Schema } }) {
   const { root } = useContext(FormContext);
   const value = (now ?? {}) as Fields;
   const kind = typeof value.kind === "string" ? value.kind : "";
   const chosen = kinds[kind] && resolved(kinds[kind], root);
-  const optional = shared.schema.nullable || !required;
   return (
     <fieldset class="part wide">
       <legend class="hidden">{shared.label}</legend>
       <Field {...shared} help={plain(chosen?.description ?? shared.help)}>
         {(ids) => (
           <select {...ids} value={kind} onChange={(event) => set(event.currentTarget.value ? { kind: event.currentTarget.value } : undefined)}>
-            {(!kind || (optional && shared.schema.nullable)) && <option value="">{shared.schema.nullable ? "none" : "choose…"}</option>}
+            {(!kind || shared.schema.nullable) && <option value="">{shared.schema.nullable ? "none" : "choose…"}</option>}
             {Object.keys(kinds).map((one) => (
               <option key={one} value={one}>
                 {one.replaceAll("_", " ")}

@@ -239,7 +239,7 @@ async function started({ spec, paused, plan }: Draft, once: string): Promise<str
 function wrongIn(failure: unknown): Wrong | null {
   if (!(failure instanceof ApiFailure) || !failure.param) return null;
   const path = failure.param.replace(/^simulation\./, "");
-  const isLed = failure.message.toLowerCase().startsWith(`${failure.param.toLowerCase()}: `);
+  const isLed = failure.message.startsWith(`${failure.param}: `);
   return { path, text: isLed ? failure.message.slice(failure.param.length + 2) : failure.message };
 }
 
