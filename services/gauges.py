@@ -8,14 +8,16 @@ from ray.serve import metrics
 
 
 class Holding:
-    """Models of the registry that a replica has in memory."""
+    """What a replica of the models is at, and which models of the registry it has in memory."""
 
     def __init__(self) -> None:
+        self._rows = metrics.Gauge("steerline_rows", "Requests for text that run or wait on a replica of the models.")
         self._models = metrics.Gauge("steerline_registered_models", "Registered models in memory.")
         self._bytes = metrics.Gauge("steerline_registered_bytes", "Bytes of their weights.")
 
-    def show(self, sizes: Mapping[str, int]) -> None:
-        """As it is now: bytes of weights by version."""
+    def show(self, rows: int, sizes: Mapping[str, int]) -> None:
+        """As it is now: requests, and bytes of weights by version."""
+        self._rows.set(rows)
         self._models.set(len(sizes))
         self._bytes.set(sum(sizes.values()))
 

@@ -49,6 +49,7 @@ class ServedModels:
         self._backends = dict(backends)
         self._registered = _registered(spec) if registered is None else registered
         self._began = int(time.time())
+        self._rows = 0
         self._cards = [
             card_of(name, spec.models[name]) if name in spec.models else ModelCard(name, self._began)
             for name in self._backends
@@ -62,6 +63,11 @@ class ServedModels:
     def registered(self) -> dict[str, int]:
         """Bytes of weights in memory, by version of the registry."""
         return {} if self._registered is None else self._registered.loaded
+
+    @property
+    def rows(self) -> int:
+        """Requests that have no whole answer yet, whether they run or wait."""
+        return self._rows
 
     async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
         """One result for each request, in order; requests of one model share batches. A failure is a result."""
@@ -78,7 +84,7 @@ class ServedModels:
 
     async def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
         """The pieces of one answer; the last one has the result, also of a failure. Closing the generator stops it."""
-        async with self._backend(request.model) as backend:
+        async with self._backend(request.model, 1) as backend:
             if isinstance(backend, Failure):
                 yield Delta("", result=GenResult.failed(backend))
                 return
@@ -94,7 +100,7 @@ class ServedModels:
             await backend.close()
 
     async def _answers(self, model: str, requests: Sequence[GenRequest]) -> list[GenResult]:
-        async with self._backend(model) as backend:
+        async with self._backend(model, len(requests)) as backend:
             if isinstance(backend, Failure):
                 return [GenResult.failed(backend) for _ in requests]
             most = backend.limits.max_batch
@@ -102,14 +108,18 @@ class ServedModels:
             return [result for found in await asyncio.gather(*calls) for result in found]
 
     @asynccontextmanager
-    async def _backend(self, model: str) -> AsyncIterator[StreamingBackend | Failure]:
-        if model in self._backends:
-            yield self._backends[model]
-        elif self._registered is not None:
-            async with self._registered.use(model) as found:
-                yield found
-        else:
-            yield Failure("unknown_model", f"{model} is not served here")
+    async def _backend(self, model: str, rows: int) -> AsyncIterator[StreamingBackend | Failure]:
+        self._rows += rows
+        try:
+            if model in self._backends:
+                yield self._backends[model]
+            elif self._registered is not None:
+                async with self._registered.use(model) as found:
+                    yield found
+            else:
+                yield Failure("unknown_model", f"{model} is not served here")
+        finally:
+            self._rows -= rows
 
     async def _listed(self) -> list[str]:
         if self._registered is None:

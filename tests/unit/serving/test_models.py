@@ -120,9 +120,11 @@ def test_a_stream_ends_with_its_result_and_closing_it_ends_it_in_the_model() -> 
         waiting = asyncio.ensure_future(anext(stream))
         while not endless.begun.is_set():
             await asyncio.sleep(0)
+        assert models.rows == 1
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         assert endless.ended.is_set()
+        assert models.rows == 0
 
     asyncio.run(play())
 
