@@ -297,7 +297,8 @@ class SimulationHost:
             try:
                 # Whoever takes it over meanwhile sees it off as well, and recording it again changes nothing.
                 with LeaseKeeper(self._store, lease, self._limits.lease_s, lambda error: log.warning("%s", error)):
-                    again_at = self._record(sim)
+                    # What records may run an event loop of its own, so that this one is no place for it.
+                    again_at = await asyncio.to_thread(self._record, sim)
                 self._store.postpone(lease, again_at)
             finally:
                 self._store.release(lease)
