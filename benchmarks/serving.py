@@ -204,7 +204,7 @@ def main() -> None:
             f"{name:<18}{statistics.median(values):8.1f} tokens/s  ({min(values):.1f} to {max(values):.1f})", flush=True
         )
     prefills = [(prefill(loaded, True, seed), prefill(loaded, False, seed)) for seed in range(3)]
-    rows = [*rows_of(samples, arrivals, per_s), *prefix_rows(prefills), llama_row()]
+    rows = [*rows_of(samples, arrivals, per_s), *prefix_rows(prefills)]
     save(report(rows, args, load_before))  # what follows takes as long again, and is a report alone
     save(report([*rows, *loops(services)], args, load_before))
 
@@ -249,11 +249,6 @@ def prefix_rows(prefills: Sequence[tuple[tuple[float, int], tuple[float, int]]])
         ),
         Row(f"time to all first tokens, {what}", "the same without sharing", "report", f"{times} times less", None),
     ]
-
-
-def llama_row() -> Row:
-    said = "not measured: no binary package here, and building it was given up after 25 minutes on a busy machine"
-    return Row(f"tokens/s, {BATCH} clients", "llama.cpp's server, f16", "report", said, None)
 
 
 def report(rows: list[Row], args: argparse.Namespace, load_before: float) -> Report:
