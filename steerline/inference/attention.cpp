@@ -155,7 +155,31 @@ void attend(const T* query, const T* keys, const T* values, const int32_t* table
     }
 }
 
+// Files keys and values [N, K, D] of tokens at columns of pages.
+template <typename T>
+void file(const T* key, const T* value, const int64_t* pages, const int64_t* columns, int64_t N, int64_t K, int64_t D,
+          T* keys, T* values, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t n = 0; n < N; ++n) {
+        for (int64_t k = 0; k < K; ++k) {
+            const int64_t from = (n * K + k) * D, page = (pages[n] * K + k) * D * PAGE;
+            for (int64_t d = 0; d < D; ++d) keys[page + d * PAGE + columns[n]] = key[from + d];
+            std::memcpy(values + page + columns[n] * D, value + from, D * sizeof(T));
+        }
+    }
+}
+
 }  // namespace
+
+#define FILE_TOKENS(NAME, T)                                                                                            \
+    extern "C" void file_##NAME(const void* key, const void* value, const int64_t* pages, const int64_t* columns,       \
+                                int64_t N, int64_t K, int64_t D, void* keys, void* values, int threads) {               \
+        file(static_cast<const T*>(key), static_cast<const T*>(value), pages, columns, N, K, D, static_cast<T*>(keys),  \
+             static_cast<T*>(values), threads);                                                                         \
+    }
+
+FILE_TOKENS(float32, float)
+FILE_TOKENS(bfloat16, bfloat16)
 
 #define ATTEND(NAME, T)                                                                                                 \
     extern "C" void attend_##NAME(const void* query, const void* keys, const void* values, const int32_t* table,        \

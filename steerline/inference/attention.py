@@ -72,10 +72,14 @@ class PagedPass:
     ) -> Tensor:
         """Files keys and values [N, K, 1, D] and attends with queries [N, H, 1, D]; the result is [N, 1, H, D]."""
         keys, values = self.pages.layer(layer, key)
-        keys[self._page, :, :, self._column] = key[:, :, 0]
-        values[self._page, :, self._column] = value[:, :, 0]
+        is_native = native_attention.handles(query)
+        if is_native:
+            native_attention.file(key, value, self._page, self._column, keys, values)
+        else:
+            keys[self._page, :, :, self._column] = key[:, :, 0]
+            values[self._page, :, self._column] = value[:, :, 0]
         out = query.new_empty(len(query), 1, *query.shape[1::2])
-        if len(self._single) and cap is None and native_attention.handles(query):
+        if len(self._single) and cap is None and is_native:
             where = (self._table, self._first_seen(window), self._ends, self._single)
             native_attention.attend(query, keys, values, *where, scale, out)
         elif len(self._single):

@@ -52,11 +52,13 @@ class _Product:
 
     def part(self, number: int, x: Tensor) -> Tensor:
         """One map's output [..., N] for its input [..., K]."""
+        if len(self._widths) == 1:
+            return native_linear.linear(x, self._panels, self._bias, self._widths[0])
         last = self._last
         # Another input, by a hook perhaps, is no part of what was computed for the others.
         if last is None or last[0] is not x:
             out = native_linear.linear(x, self._panels, self._bias, sum(self._widths))
-            last = x, torch.split(out, self._widths, dim=-1)
+            last = x, out.split_with_sizes(self._widths, dim=-1)
         self._last = None if number == len(self._widths) - 1 else last
         return last[1][number]
 

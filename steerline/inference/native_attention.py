@@ -14,25 +14,54 @@ from steerline.steering.native import library
 
 _SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _P, _I64, _INT, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
-_ARGUMENTS = (_P, _P, _P, _P, _P, _P, _P, _I64, _I64, _I64, _I64, _I64, _F, _P, _INT)
+_ARGUMENTS = {
+    "attend": (_P, _P, _P, _P, _P, _P, _P, _I64, _I64, _I64, _I64, _I64, _F, _P, _INT),
+    "file": (_P, _P, _P, _P, _I64, _I64, _I64, _P, _P, _INT),
+}
 
 
 @functools.cache
-def _functions() -> dict[torch.dtype, Callable[..., None]]:
+def _functions() -> dict[tuple[str, torch.dtype], Callable[..., None]]:
     loaded = library(Path(__file__).with_name("attention.cpp"))
-    functions: dict[torch.dtype, Callable[..., None]] = {}
-    for dtype, suffix in _SUFFIX.items():
-        if loaded is not None:
-            function = loaded[f"attend_{suffix}"]
-            function.argtypes = _ARGUMENTS
-            function.restype = None
-            functions[dtype] = function
+    functions: dict[tuple[str, torch.dtype], Callable[..., None]] = {}
+    for name, arguments in _ARGUMENTS.items():
+        for dtype, suffix in _SUFFIX.items():
+            if loaded is not None:
+                function = loaded[f"{name}_{suffix}"]
+                function.argtypes = arguments
+                function.restype = None
+                functions[name, dtype] = function
     return functions
 
 
 def handles(query: Tensor) -> bool:
-    """Whether the compiled kernel takes these queries."""
-    return query.device.type == "cpu" and query.dtype in _functions()
+    """Whether the compiled kernels take these queries, and keys and values like them."""
+    return query.device.type == "cpu" and ("attend", query.dtype) in _functions()
+
+
+def file(key: Tensor, value: Tensor, pages: Tensor, columns: Tensor, keys: Tensor, values: Tensor) -> None:
+    """Files what tokens are attended by.
+
+    Args:
+        key: [N, K, 1, D].
+        value: [N, K, 1, D].
+        pages: each token's page [N].
+        columns: its place in the page [N].
+        keys: [P, K, D, PAGE], is written.
+        values: [P, K, PAGE, D], is written.
+    """
+    key, value = key.contiguous(), value.contiguous()
+    N, K, _, D = key.shape
+    _functions()["file", key.dtype](
+        key.data_ptr(),
+        value.data_ptr(),
+        pages.data_ptr(),
+        columns.data_ptr(),
+        *(N, K, D),
+        keys.data_ptr(),
+        values.data_ptr(),
+        torch.get_num_threads(),
+    )
 
 
 def attend(
@@ -62,7 +91,7 @@ def attend(
     query = query.contiguous()
     _, H, _, D = query.shape
     R, M = table.shape
-    _functions()[query.dtype](
+    _functions()["attend", query.dtype](
         query.data_ptr(),
         keys.data_ptr(),
         values.data_ptr(),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -80,9 +84,16 @@ class Pages:
             _, K, _, D = like.shape
             outer = (self._num_layers, len(self._uses), K)
             # Zeros, since what is masked is still multiplied, if only by 0.
-            self._store = like.new_zeros(*outer, D, PAGE), like.new_zeros(*outer, PAGE, D)
+            self._store = _zeros((*outer, D, PAGE), like), _zeros((*outer, PAGE, D), like)
         keys, values = self._store
         return keys[layer], values[layer]
+
+
+def _zeros(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Zeros of another's precision, on its device. On CPUs the system clears them as they are first touched."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape) * like.itemsize), dtype=like.dtype).view(*shape)
 
 
 def num_pages(num_tokens: int) -> int:

@@ -108,9 +108,10 @@ int64_t count_up_to(const R* ranks, int64_t width, R limit) {
   return total;
 }
 
-// The n-th smallest rank, found by bisection: each turn is one vectorised count, whatever n is.
+// A rank up to which there are n, or the n-th smallest where ties leave none. By bisection: each turn is one vectorised
+// count, whatever n is, and the turns end as soon as the n are parted from the others.
 template <typename R>
-R nth_smallest(const R* ranks, int64_t width, int64_t n) {
+R limit_of(const R* ranks, int64_t width, int64_t n) {
   R low = ranks[0];
   R high = ranks[0];
 #pragma omp simd reduction(min : low) reduction(max : high)
@@ -120,7 +121,9 @@ R nth_smallest(const R* ranks, int64_t width, int64_t n) {
   }
   while (low < high) {
     const R middle = static_cast<R>(low + (static_cast<int64_t>(high) - low) / 2);
-    if (count_up_to(ranks, width, middle) >= n) {
+    const int64_t count = count_up_to(ranks, width, middle);
+    if (count == n) return middle;
+    if (count > n) {
       high = middle;
     } else {
       low = static_cast<R>(middle + 1);
@@ -153,7 +156,7 @@ void select_row(const T* row, int64_t width, int64_t n, bool magnitude, bool lar
     const float x = magnitude ? std::fabs(widen(row[j])) : widen(row[j]);
     ranks[j] = rank_of(largest ? -x : x, row);
   }
-  collect(ranks, width, n, nth_smallest(ranks, width, n), indices);
+  collect(ranks, width, n, limit_of(ranks, width, n), indices);
 }
 
 template <typename T>

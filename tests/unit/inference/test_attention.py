@@ -39,6 +39,8 @@ def test_the_compiled_kernel_attends_as_torch_does(
         store.copy_(of)
     wanted = PagedPass(exact, spans, CPU).attend(0, query.double(), key.double(), value.double(), 0.3, window, None)
     assert torch.allclose(ours.double(), wanted, atol=1e-5 if dtype == torch.float32 else 1e-2)
+    for store, of in zip(exact.layer(0, key.double()), pages.layer(0, key), strict=True):
+        assert torch.equal(store, of.double())
 
 
 def test_a_row_attends_bit_for_bit_alike_beside_any_others_on_any_number_of_threads() -> None:
