@@ -5,8 +5,6 @@ them what a large one has. Serve asks for the class of `build`'s argument at run
 Each replica imports what it needs itself: the gateway does without torch.
 """
 
-import asyncio
-import atexit
 import logging
 import os
 from collections.abc import AsyncGenerator
@@ -39,8 +37,9 @@ log = logging.getLogger("steerline.serving")
 _ONGOING = 1000
 # Calls that are neither for text nor streams.
 _BESIDE = 256
-# A tick that is under way may end within the grace; Serve waits a little longer.
-_GRACE_S = 20.0
+# A tick that is under way may end within the grace. It is short, since the models may be ending as well, and what they
+# have answered by then is kept; Serve waits for longer.
+_GRACE_S = 5.0
 _SHUTDOWN_S = 30.0
 # A caller does better to come again than to wait; hosts, who have what a tick has cost, wait for longer.
 _BUSY_S = 1.5
@@ -148,8 +147,6 @@ class Simulations:
         )
         self._gauges = Hosting()
         await self._host.__aenter__()
-        # A worker of Ray that gets SIGTERM ends without a word to Serve.
-        atexit.register(self._leave, asyncio.get_running_loop())
 
     async def wake(self, sim: str) -> None:
         """Look into the store, where simulation `sim` may be played."""
@@ -163,13 +160,8 @@ class Simulations:
 
     async def __del__(self) -> None:
         """Serve calls this at the end: ticks end, leases are given back."""
-        atexit.unregister(self._leave)
         await self._host.close()
         self._store.close()
-
-    def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The same at the end of a process whose event loop, in another thread, still runs."""
-        asyncio.run_coroutine_threadsafe(self._host.close(), loop).result(_GRACE_S)
 
 
 class Gateway:
