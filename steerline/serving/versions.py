@@ -26,8 +26,10 @@ PAUSE_S = 5.0
 SCHEME = "models:/"
 """How references begin; no name of a spec's models does."""
 _REFERENCE = re.compile(rf"{SCHEME}(?P<name>[^/@:]{{1,128}})(?:@[A-Za-z0-9_-]{{1,64}}|/[0-9]{{1,10}})")
-_FRESH_S = 10.0
+_ALIAS_FRESH_S = 10.0
+_VERSION_FRESH_S = 600.0  # what a number stands for changes only if it is deleted
 _MISSING_S = 5.0
+_KNOWN_WAIT_S = 0.5
 _MOST_MISSING = 1024
 _MOST_AT_ONCE = 8
 _MOST_WAITING = 16  # look-ups of one name
@@ -56,7 +58,8 @@ class Versions:
 
     Clients make references up, and a registry may be slow. So a reference is looked up once for all who ask, one that
     the registry does not have is remembered too, few look-ups of one name wait, and those of another name do not wait
-    for them. An alias is looked up again after some seconds, so that moving it changes who answers.
+    for them. An alias is looked up again after some seconds, so that moving it changes who answers; while the registry
+    is away or slow, what was found before answers, and few requests wait for it.
 
     Args:
         allow: registered names that may be asked for.
@@ -93,9 +96,12 @@ class Versions:
             return known
         if now < self._missing.get(reference, now):
             return _unknown(reference)
-        found = await self._looked_up(reference, named["name"])
-        if isinstance(found, Failure) and found.retryable and known is not None:
+        if known is None:
+            return await self._looked_up(reference, named["name"], self._wait_s)
+        found = await self._looked_up(reference, named["name"], min(self._wait_s, _KNOWN_WAIT_S))
+        if isinstance(found, Failure) and found.retryable:
             # What was found before is the best that can be known while the registry does not say.
+            self._found[reference] = known, self._clock() + _MISSING_S
             return known
         return found
 
@@ -108,7 +114,7 @@ class Versions:
         """Ends the threads after what they are at."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _looked_up(self, reference: str, name: str) -> Registered | Failure:
+    async def _looked_up(self, reference: str, name: str, wait_s: float) -> Registered | Failure:
         look_ups = self._names[name]
         task = look_ups.tasks.get(reference)
         if task is None:
@@ -117,7 +123,7 @@ class Versions:
             task = asyncio.create_task(self._look_up(reference, look_ups))
             look_ups.tasks[reference] = task
         # Whoever stops waiting leaves it to the others.
-        done, _ = await asyncio.wait({task}, timeout=self._wait_s)
+        done, _ = await asyncio.wait({task}, timeout=wait_s)
         return (
             task.result() if done else Failure("unavailable", f"the registry does not say what {reference} is", PAUSE_S)
         )
@@ -137,7 +143,8 @@ class Versions:
             if len(self._missing) > _MOST_MISSING:
                 del self._missing[next(iter(self._missing))]
             return _unknown(reference)
-        self._found[reference] = (version, self._clock() + _FRESH_S)
+        fresh_s = _ALIAS_FRESH_S if "@" in reference else _VERSION_FRESH_S
+        self._found[reference] = version, self._clock() + fresh_s
         return version
 
     async def _aliases(self, name: str) -> list[str]:

@@ -26,7 +26,7 @@ class Registry:
         self.asked.append(reference)
         if self.away:
             raise TrackingError("the server is away")
-        name, _, version = reference.removeprefix("models:/").rpartition("/")
+        name, _, version = reference.removeprefix("models:/").replace("@champion", "/1").rpartition("/")
         if name == "slow":
             assert self.gate.wait(10)
         return Registered(name, version, None, "/weights") if version == "1" else None
@@ -96,14 +96,46 @@ def test_while_the_registry_does_not_answer_what_was_found_before_holds() -> Non
         registry = Registry()
         registry.gate.set()
         versions = registry.versions(wait_s=0.05)
-        assert kind(await versions.find("models:/slow/1")) == "models:/slow/1"
+        assert kind(await versions.find("models:/slow@champion")) == "models:/slow/1"
         registry.now = 11.0
         registry.gate.clear()
-        assert kind(await versions.find("models:/slow/1")) == "models:/slow/1"
+        assert kind(await versions.find("models:/slow@champion")) == "models:/slow/1"
         assert kind(await versions.find("models:/slow/2")) == "unavailable"
         registry.gate.set()
-        registry.away = True
-        assert kind(await versions.find("models:/slow/1")) == "models:/slow/1"
+        registry.away, registry.now = True, 17.0
+        assert kind(await versions.find("models:/slow@champion")) == "models:/slow/1"
+        versions.close()
+
+    asyncio.run(play())
+
+
+def test_while_the_registry_is_away_it_is_not_asked_for_each_request_anew() -> None:
+    async def play() -> None:
+        registry = Registry()
+        versions = registry.versions()
+        assert kind(await versions.find("models:/quick@champion")) == "models:/quick/1"
+        assert kind(await versions.find("models:/quick/1")) == "models:/quick/1"
+        registry.away, registry.now = True, 11.0
+        for _ in range(3):
+            assert kind(await versions.find("models:/quick@champion")) == "models:/quick/1"
+            assert kind(await versions.find("models:/quick/1")) == "models:/quick/1"
+        # A number stands for the same version for long.
+        assert registry.asked == ["models:/quick@champion", "models:/quick/1", "models:/quick@champion"]
+
+    asyncio.run(play())
+
+
+def test_what_was_found_before_answers_soon_while_the_registry_is_slow() -> None:
+    async def play() -> None:
+        registry = Registry()
+        registry.gate.set()
+        versions = registry.versions(wait_s=60.0)
+        await versions.find("models:/slow@champion")
+        registry.now = 11.0
+        registry.gate.clear()
+        async with asyncio.timeout(5):
+            assert kind(await versions.find("models:/slow@champion")) == "models:/slow/1"
+        registry.gate.set()
         versions.close()
 
     asyncio.run(play())
