@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
@@ -14,6 +15,8 @@ from steerline.simulation.store.base import SimulationRecord, Snapshot, Store
 from steerline.simulation.tick import advance
 from steerline.simulation.turn import Decision, Turn
 from steerline.simulation.world import World
+
+log = logging.getLogger("steerline.simulation")
 
 _ANSWERS = ("action.taken", "action.invalid", "agent.adjusted", "interview.answered")
 
@@ -66,8 +69,7 @@ async def restore(game: Game, store: Store, sim: str, *, until: int | None = Non
         _check_end(events, record)
     if not events:
         return None
-    snapshot = _usable(store.snapshot(sim, until), events)
-    world = begun(game, events) if snapshot is None else World.unpack(snapshot.world)
+    world = _unpacked(store.snapshot(sim, until), events) or begun(game, events)
     return await rebuild(game, world, events[world.seq :], until)
 
 
@@ -149,11 +151,16 @@ def _missing(turn: Turn) -> Decision:
     )
 
 
-def _usable(snapshot: Snapshot | None, events: Sequence[Event]) -> Snapshot | None:
-    """A snapshot that belongs to this log; one that does not is left aside, for the log holds everything."""
-    if snapshot is None or not 0 < snapshot.seq <= len(events):
+def _unpacked(snapshot: Snapshot | None, events: Sequence[Event]) -> World | None:
+    """The world of a snapshot that belongs to this log; another is left aside, for the log holds everything."""
+    if snapshot is None or not 0 < snapshot.seq <= len(events) or events[snapshot.seq - 1].hash != snapshot.hash:
         return None
-    return snapshot if events[snapshot.seq - 1].hash == snapshot.hash else None
+    try:
+        return World.unpack(snapshot.world)
+    except (KeyError, TypeError, ValueError) as error:
+        # Another version packed it in another way.
+        log.info("the snapshot of tick %d is left aside: %r", snapshot.tick, error)
+        return None
 
 
 def _check_equal(again: Sequence[Event], recorded: Sequence[Event]) -> None:
