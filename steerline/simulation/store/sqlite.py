@@ -83,10 +83,12 @@ class SqliteStore(SqlStore):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # A full disk has ended the transaction already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def _query(self, statement: str, values: Sequence[Any] = ()) -> Rows:
         with self._answering():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from steerline.errors import SimulationError, StoreAwayError
-from steerline.simulation.store.base import Store
+from steerline.simulation.store.base import Call, Store
 from steerline.simulation.store.sqlite import SqliteStore
 from tests.unit.simulation.store.conformance import *  # noqa: F403
 from tests.unit.simulation.store.conformance import Clock, OpenStore
@@ -59,6 +59,22 @@ def test_a_file_that_another_process_holds_is_away_and_comes_back(tmp_path: Path
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         store._query("SELECT * FROM missing")
     other.close()
+    store.close()
+
+
+def test_a_full_disk_keeps_nothing_of_a_transaction_and_is_away(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db", sync=False)
+    store.create("s", {}, "f")
+    lease = store.acquire("s", "me", 30.0)
+    pages = store._query("PRAGMA page_count")[0][0]
+    store._query(f"PRAGMA max_page_count = {pages + 1}")
+    calls = [Call(0, "a", number, f"address-{number}", {}, {"text": "t" * 4000}) for number in range(50)]
+    with pytest.raises(StoreAwayError, match="does not answer"):
+        store.put_calls(lease, calls)
+    assert list(store.calls("s")) == []
+    store._query(f"PRAGMA max_page_count = {pages + 1000}")
+    store.put_calls(lease, calls)
+    assert len(list(store.calls("s"))) == 50
     store.close()
 
 
