@@ -123,6 +123,10 @@ class RegisteredModels:
         except (ModelError, InferenceError, TrackingError) as error:
             log.error("%s cannot be served: %s", version.uri, error)  # noqa: TRY400  the error says it all
             opened = Failure("unavailable", f"{version.uri} cannot be loaded: {error.what}")
+        except Exception:
+            # The files are others': whatever they make a library raise is their model's alone.
+            log.exception("%s cannot be served", version.uri)
+            opened = Failure("unavailable", f"{version.uri} cannot be loaded; the endpoint's log says more")
         finally:
             if opened is None or isinstance(opened, Failure):
                 # The next request tries again.

@@ -60,6 +60,8 @@ class Registry:
         self.loaded.append(version.uri)
         if version.name == "broken":
             raise ModelError("files are altered")
+        if version.name == "faulty":
+            raise RuntimeError("a secret shape")
         return Named(version.uri, self.closed)
 
     def models(self, *allow: str, room: Room = Room(1), wait_s: float = 10.0) -> RegisteredModels:  # noqa: B008
@@ -238,6 +240,14 @@ def test_a_model_that_cannot_be_loaded_is_tried_again() -> None:
         assert registry.loaded == ["models:/broken/1"] * 2
 
     asyncio.run(play())
+
+
+def test_a_model_at_which_a_library_fails_is_unavailable_and_tells_no_more() -> None:
+    registry = Registry(versions={"faulty/1": "1"})
+    models = ServedModels(SPEC, {}, registry.models("faulty"))
+    (result,) = asyncio.run(models.generate([request("models:/faulty/1")]))
+    assert result.failure is not None
+    assert (result.failure.kind, "secret" in result.failure.what) == ("unavailable", False)
 
 
 def test_a_model_that_could_not_be_loaded_leaves_room_for_others() -> None:
