@@ -66,9 +66,14 @@ class _Standstill:
     status: Status | Literal["failed"]
     reason: str
     pause: str | None = None
-    """Id of the control that asks for it."""
+    """Id of the control that asks for it; a stop before the beginning is one too."""
     again_s: float | None = None
     """Seconds after which a host plays on by itself."""
+
+    @staticmethod
+    def of(interruption: Interruption) -> _Standstill:
+        """What a broken off tick, or beginning, comes to."""
+        return _Standstill(interruption.status, interruption.reason, again_s=interruption.again_s)
 
 
 class Engine:
@@ -154,7 +159,6 @@ class Engine:
         finally:
             await asyncio.gather(run.close(), return_exceptions=True)
             self._store.release(lease)
-        assert run.world is not None
         return result_of(self.game, self._store, self.sim, run.world, status, reason)
 
 
@@ -194,17 +198,18 @@ class _Run:
                 self._asker.caller = stack.enter_context(self._around.client.caller(served_names(self._game.spec)))
             self.world = await restore(self._game, self._store, self._sim)
             if self.world is None:
-                self.world, drafts = await begin(self._game, self._decider)
-                self._journal.flush()
-                self._commits.add(self.world, drafts, 0)
+                standstill = await self._begin_or_standstill()
+                if standstill is not None:
+                    self.stand_still(standstill)
+                    return _outwardly(standstill)
+            assert self.world is not None
             self._store.set_status(self.lease, "running", paused_for)
             while self.world.ended is None:
                 standstill = self._boundary(self.world, ticks, paused_for)
                 if standstill is None:
                     standstill = await self._tick_or_standstill(self.world)
                 if standstill is not None and self.stand_still(standstill):
-                    assert standstill.status != "failed"
-                    return standstill.status, standstill.reason
+                    return _outwardly(standstill)
             self._commits.write()
             status: Status = "stopped" if self.world.ended == "stopped" else "ended"
             self._store.set_status(self.lease, status, self.world.ended)
@@ -258,13 +263,28 @@ class _Run:
         has_pause = any(isinstance(s, PauseStep) and s.at == world.tick for s in self._game.spec.workflow)
         return _Standstill("paused", planned) if has_pause and not (self.ticks == 0 and paused_for == planned) else None
 
+    async def _begin_or_standstill(self) -> _Standstill | None:
+        record = self._store.find(self._sim)
+        stop = next((control.id for control in self._store.controls(self._sim) if control.kind == "stop"), None)
+        if stop is not None or (record is not None and record.status == "stopped"):
+            # Models may be asked for its agents, and nobody would meet them.
+            return _Standstill("stopped", "stopped", stop)
+        try:
+            self.world, drafts = await begin(self._game, self._decider)
+        except Interruption as interruption:
+            return _Standstill.of(interruption)
+        finally:
+            self._journal.flush()
+        self._commits.add(self.world, drafts, 0)
+        return None
+
     async def _tick_or_standstill(self, world: World) -> _Standstill | None:
         if world.ended is not None:
             return None
         try:
             await self._tick(world)
         except Interruption as interruption:
-            return _Standstill(interruption.status, interruption.reason, again_s=interruption.again_s)
+            return _Standstill.of(interruption)
         finally:
             self._journal.flush()
         # A tick without models never waits; others want their turn of the event loop.
@@ -291,6 +311,11 @@ class _Run:
         self._commits.add(self.world, [draft], world.tick, [control.id])
 
 
+def _outwardly(standstill: _Standstill) -> tuple[Status, str]:
+    assert standstill.status != "failed"
+    return standstill.status, standstill.reason
+
+
 def _paid(spec: SimulationSpec, calls: Sequence[Call]) -> Sequence[Call]:
     """The calls that a simulation made itself: a fork does not pay for those of the history that it shares."""
     replay = spec.replay
@@ -304,8 +329,10 @@ def _is_answer(control: Control, tick: int) -> bool:
     return control.kind == "answer" and int(str(control.payload["request"]).partition(".")[0]) <= tick
 
 
-def result_of(game: Game, store: Store, sim: str, world: World, status: Status, reason: str) -> Result:
-    """What a run gives back."""
+def result_of(game: Game, store: Store, sim: str, world: World | None, status: Status, reason: str) -> Result:
+    """What a run gives back; one that has not come to its beginning has no world."""
+    if world is None:
+        return Result(game.spec, sim, status, reason, 0, {}, {}, (), ())
     events = tuple(store.events(sim))
     values = tuple(event.payload["values"] for event in events if event.kind == "metric.recorded")
     outcome = game.scenario.outcome(world.state) if world.tick else {}

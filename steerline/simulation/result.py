@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steerline.config.simulation import SimulationSpec
-from steerline.simulation.event import Event
+from steerline.simulation.event import GENESIS, Event
 from steerline.simulation.scenario import State
 
 Status = Literal["ended", "paused", "waiting", "stopped"]
@@ -41,7 +41,7 @@ class Result:
     @property
     def hash(self) -> str:
         """Hash of the last event: equal hashes are equal histories."""
-        return self.events[-1].hash
+        return self.events[-1].hash if self.events else GENESIS
 
     def series(self, name: str) -> list[float]:
         """One of the metrics over the ticks [T]."""

@@ -10,11 +10,19 @@ import pytest
 from steerline.errors import SimulationError
 from steerline.simulation.engine import Engine, Surroundings
 from steerline.simulation.event import Event
+from steerline.simulation.interruption import Interruption
 from steerline.simulation.runner import run
+from steerline.simulation.store.base import Control
 from steerline.simulation.store.memory import MemoryStore
+from steerline.simulation.turn import Decider, Decision, Turn
 from steerline.simulation.world import World
 from tests.unit.simulation.chat import Chat, chat
-from tests.unit.simulation.worlds import llm, spec
+from tests.unit.simulation.worlds import Server, llm, spec
+
+INVENTED = spec(
+    population={"kind": "generated", "count": 3, "model": "m", "brain": llm()},
+    models={"m": {"backend": {"kind": "served", "name": "m"}}},
+)
 
 
 def test_a_run_can_be_followed_tick_by_tick() -> None:
@@ -67,3 +75,34 @@ def test_what_happens_around_a_run_is_in_the_log_of_operations_alone() -> None:
     result = run(chat("greet"), store=store, sim="s")
     assert [operation.kind for operation in store.operations("s")] == ["paused", "ended"]
     assert all("seconds" not in event.payload for event in result.events)
+
+
+def test_a_run_that_is_stopped_before_it_begins_invents_nobody() -> None:
+    server, store = Server(), MemoryStore()
+    Engine(INVENTED, store, "s")
+    store.post("s", Control("stop", "stop", {}))
+    for _ in range(2):
+        result = run(INVENTED, store=store, sim="s", backends={"m": server})
+        assert (result.status, result.tick, result.events) == ("stopped", 0, ())
+    assert not server.asked
+    assert not store.controls("s")
+
+
+def test_a_run_whose_agents_cannot_be_invented_now_stands_still_and_begins_later() -> None:
+    store, alone = MemoryStore(), run(INVENTED, backends={"m": Server()})
+
+    class Poor:
+        def __init__(self, brains: Decider) -> None:
+            self.brains = brains
+
+        async def decide(self, turns: Sequence[Turn]) -> Sequence[Decision]:
+            await self.brains.decide(turns)
+            raise Interruption("paused", "nobody pays", 5.0)
+
+    server = Server()
+    first = run(INVENTED, store=store, sim="s", backends={"m": server}, around=Surroundings(decider=Poor))
+    assert (first.status, first.reason, first.tick) == ("paused", "nobody pays", 0)
+    asked = len(server.asked)
+    again = run(INVENTED, store=store, sim="s", backends={"m": server})
+    assert again.hash == alone.hash
+    assert len(server.places) == len(set(server.places)) > asked  # what was answered is asked no more
