@@ -194,7 +194,8 @@ class _Run:
     async def play(self, ticks: int | None, paused_for: str) -> tuple[Status, str]:
         """Play ticks; how the run stands afterwards, and why."""
         with ExitStack() as stack:
-            if self._around.client is not None:
+            # One that asks no model must not be waited for by those who do.
+            if self._around.client is not None and self._game.spec.models:
                 self._asker.caller = stack.enter_context(self._around.client.caller(served_names(self._game.spec)))
             self.world = await restore(self._game, self._store, self._sim)
             if self.world is None:

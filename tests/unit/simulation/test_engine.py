@@ -106,3 +106,13 @@ def test_a_run_whose_agents_cannot_be_invented_now_stands_still_and_begins_later
     again = run(INVENTED, store=store, sim="s", backends={"m": server})
     assert again.hash == alone.hash
     assert len(server.places) == len(set(server.places)) > asked  # what was answered is asked no more
+
+
+def test_a_run_without_models_counts_as_nobody_who_might_ask() -> None:
+    class Nobody:
+        models = ()
+
+        def caller(self, names: object = None) -> None:
+            raise AssertionError("it has nothing to ask")
+
+    assert run(spec("conditional", "punisher"), around=Surroundings(client=Nobody())).status == "ended"  # type: ignore[arg-type]
