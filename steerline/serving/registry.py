@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from steerline.tracking.registry import Registered
 log = logging.getLogger("steerline.serving")
 
 GIB = 1 << 30
+_UNFIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,25 @@ class RegisteredModels:
             `TrackingError`.
         room: what they may take up.
         wait_s: seconds that a request waits for a model to be loaded before it is told to come again.
+        clock: seconds.
     """
 
     def __init__(
-        self, versions: Versions, weights: Callable[[Registered], Weights], room: Room, *, wait_s: float = 20.0
+        self,
+        versions: Versions,
+        weights: Callable[[Registered], Weights],
+        room: Room,
+        *,
+        wait_s: float = 20.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._versions = versions
         self._weights = weights
         self._room = room
         self._wait_s = wait_s
+        self._clock = clock
         self._places: OrderedDict[str, _Place] = OrderedDict()
+        self._unfit: dict[str, tuple[Failure, float]] = {}
         self._loading = asyncio.Lock()
 
     @property
@@ -107,6 +118,9 @@ class RegisteredModels:
 
     def _place(self, version: Registered) -> _Place | Failure:
         """The place of a version, which may still be empty; those that wait to be filled are few."""
+        unfit, until = self._unfit.get(version.uri, (None, 0.0))
+        if unfit is not None and self._clock() < until:
+            return unfit
         place = self._places.get(version.uri)
         if place is None:
             if sum(not one.opening.done() for one in self._places.values()) >= self._room.models:
@@ -120,25 +134,34 @@ class RegisteredModels:
         try:
             async with self._loading:
                 opened = await self._load(version)
-        except (ModelError, InferenceError, TrackingError) as error:
+        except TrackingError as error:
+            log.error("%s cannot be served now: %s", version.uri, error)  # noqa: TRY400  the error says it all
+            opened = Failure("unavailable", f"{version.uri} cannot be loaded: {error.what}", PAUSE_S)
+        except (ModelError, InferenceError) as error:
             log.error("%s cannot be served: %s", version.uri, error)  # noqa: TRY400  the error says it all
-            opened = Failure("unavailable", f"{version.uri} cannot be loaded: {error.what}")
+            opened = self._turn_away(version, f"{version.uri} cannot be loaded: {error.what}")
         except Exception:
             # The files are others': whatever they make a library raise is their model's alone.
             log.exception("%s cannot be served", version.uri)
-            opened = Failure("unavailable", f"{version.uri} cannot be loaded; the endpoint's log says more")
+            opened = self._turn_away(version, f"{version.uri} cannot be loaded; the endpoint's log says more")
         finally:
             if opened is None or isinstance(opened, Failure):
-                # The next request tries again.
                 self._places.pop(version.uri, None)
         return opened
+
+    def _turn_away(self, version: Registered, what: str) -> Failure:
+        """Why a version cannot be loaded. It would fail again, and others would have made room for it: for a while it
+        is not tried."""
+        failure = Failure("unavailable", what)
+        self._unfit[version.uri] = failure, self._clock() + _UNFIT_S
+        return failure
 
     async def _load(self, version: Registered) -> StreamingBackend | Failure:
         weights = await asyncio.to_thread(self._weights, version)
         if self._room.size is not None and weights.size > self._room.size:
             size, most = weights.size / GIB, self._room.size / GIB
             what = f"{version.uri} takes {size:.2f} GiB of memory, and registered models have {most:.2f} here"
-            return Failure("unavailable", what)
+            return self._turn_away(version, what)
         if not await self._make_room(weights.size):
             return Failure("busy", "the registered models in memory are all being asked, and leave no room", PAUSE_S)
         log.info("loading %s, %.2f GiB", version.uri, weights.size / GIB)

@@ -31,6 +31,7 @@ class Registry:
     versions: dict[str, str] = field(default_factory=lambda: {"a@champion": "1", "a/1": "1", "a/2": "2", "b/1": "1"})
     away: bool = False
     looked_up: list[str] = field(default_factory=list)
+    fetched: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class Registry:
         return {path.partition("@")[2]: v for path, v in self.versions.items() if path.startswith(f"{name}@")}
 
     def weights(self, version: Registered) -> Weights:
+        self.fetched.append(version.uri)
         return Weights(self.sizes.get(version.uri, 1), partial(self.load, version))
 
     def load(self, version: Registered) -> StreamingBackend:
@@ -66,7 +68,7 @@ class Registry:
 
     def models(self, *allow: str, room: Room = Room(1), wait_s: float = 10.0) -> RegisteredModels:  # noqa: B008
         versions = Versions(allow or ("a", "b"), RegistryAccess(self.find, self.aliases), clock=lambda: self.now)
-        return RegisteredModels(versions, self.weights, room, wait_s=wait_s)
+        return RegisteredModels(versions, self.weights, room, wait_s=wait_s, clock=lambda: self.now)
 
 
 class Named(Speaker):
@@ -232,12 +234,19 @@ def test_a_model_that_is_being_asked_is_not_thrown_out() -> None:
     asyncio.run(play())
 
 
-def test_a_model_that_cannot_be_loaded_is_tried_again() -> None:
+def test_a_model_that_cannot_be_loaded_is_not_fetched_for_each_request_but_tried_again_a_minute_later() -> None:
     async def play() -> None:
-        registry = Registry(versions={"broken/1": "1"})
-        models = ServedModels(SPEC, {}, registry.models("broken"))
-        assert [await one(models, "models:/broken/1") for _ in range(2)] == ["unavailable"] * 2
-        assert registry.loaded == ["models:/broken/1"] * 2
+        registry = Registry(versions={"broken/1": "1", "a/1": "1", "a/2": "2"}, sizes={"models:/a/2": 11})
+        models = ServedModels(SPEC, {}, registry.models("broken", "a", room=Room(1, size=10)))
+        for unfit in ("models:/broken/1", "models:/a/2"):
+            assert [await one(models, unfit) for _ in range(2)] == ["unavailable"] * 2
+            assert await one(models, "models:/a/1") == "models:/a/1"
+            # Nobody makes room for it again.
+            assert await one(models, unfit) == "unavailable"
+            assert (registry.fetched.count(unfit), registry.closed) == (1, [])
+        registry.now = 61.0
+        assert await one(models, "models:/broken/1") == "unavailable"
+        assert registry.fetched.count("models:/broken/1") == 2
 
     asyncio.run(play())
 
