@@ -176,7 +176,7 @@ class Gateway:
     def __init__(self, spec: ServingSpec, models: DeploymentHandle[Any], simulations: DeploymentHandle[Any]) -> None:
         self._parts = Parts(
             spec=spec,
-            inference=Metered(Traced(ServeInference(models, versions_of(spec)))),
+            inference=Metered(Traced(ServeInference(models, versions_of(spec))), spec.models),
             store=open_store(spec.store, busy_s=_BUSY_S),
             hosts=SimulationHosts(simulations),
             keys=open_keys(spec.access.keys_file),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 from ray.serve import metrics
 
@@ -19,10 +19,12 @@ class Metered:
 
     Args:
         inference: the port.
+        known: names of models that have series of their own from the start; others have them once they have answered.
     """
 
-    def __init__(self, inference: Inference) -> None:
+    def __init__(self, inference: Inference, known: Collection[str] = ()) -> None:
         self._inference = inference
+        self._known = set(known)
         self._waiting = 0
         self._requests = metrics.Counter(
             "steerline_requests", "Requests for text, by how they ended.", tag_keys=("model", "outcome")
@@ -67,7 +69,9 @@ class Metered:
 
     def _count(self, request: GenRequest, result: GenResult) -> None:
         outcome = result.finish_reason if result.failure is None else result.failure.kind
-        model = _UNKNOWN if outcome == "unknown_model" else request.model
+        if result.failure is None:
+            self._known.add(request.model)
+        model = request.model if request.model in self._known else _UNKNOWN
         self._requests.inc(tags={"model": model, "outcome": outcome})
         if result.failure is None:
             self._latency.observe(result.seconds * 1000, tags={"model": model})

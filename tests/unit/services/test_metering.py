@@ -7,7 +7,7 @@ import pytest
 from ray.serve import metrics
 
 from services.metering import Metered
-from steerline.inference.request import GenRequest
+from steerline.inference.request import Failure, GenRequest, GenResult
 from tests.unit.services.stand_in import Parrot
 
 SEEN: list[tuple[str, float, dict[str, str]]] = []
@@ -30,7 +30,7 @@ def metered(monkeypatch: pytest.MonkeyPatch) -> Metered:
     SEEN.clear()
     for kind in ("Counter", "Gauge", "Histogram"):
         monkeypatch.setattr(metrics, kind, Series)
-    return Metered(Parrot())
+    return Metered(Parrot(), ["away"])
 
 
 def total(name: str, **tags: str) -> float:
@@ -48,6 +48,17 @@ def test_names_that_callers_make_up_are_no_series_of_their_own(metered: Metered)
     asyncio.run(metered.generate([GenRequest(f"made-up-{n}", prompt="x") for n in range(3)]))
     assert total("steerline_requests", model="unknown") == 3
     assert not any("made-up" in str(tags) for _, _, tags in SEEN)
+
+
+def test_a_failure_of_whatever_kind_gives_a_series_to_models_alone_that_are_served_or_have_answered(
+    metered: Metered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.run(metered.generate([GenRequest("parrot", prompt="x")]))
+    away = GenResult.failed(Failure("unavailable", "the registry is away"))
+    monkeypatch.setattr(Parrot, "_answer", lambda *_: away)
+    asyncio.run(metered.generate([GenRequest(name, prompt="x") for name in ("parrot", "away", "models:/m/7")]))
+    for model in ("parrot", "away", "unknown"):
+        assert total("steerline_requests", model=model, outcome="unavailable") == 1
 
 
 def test_a_stream_counts_as_waiting_until_it_ends_or_is_left(metered: Metered) -> None:
