@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 
 from opentelemetry import trace
@@ -43,7 +44,7 @@ class Traced:
 
     async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
         """One result for each request, in order; all of them ask one model."""
-        with self._span(requests[0]) as span:
+        with self._span(requests[0]) as span, _faults_of(span):
             results = await self._inference.generate(requests)
             if span.is_recording():
                 _tell(span, requests, results)
@@ -57,13 +58,14 @@ class Traced:
         is_first = True
         pieces = self._inference.stream(request)
         try:
-            async for piece in pieces:
-                if is_first:
-                    is_first = False
-                    span.set_attribute("gen_ai.response.time_to_first_chunk", time.monotonic() - began)
-                if piece.result is not None and span.is_recording():
-                    _tell(span, [request], [piece.result])
-                yield piece
+            with _faults_of(span):
+                async for piece in pieces:
+                    if is_first:
+                        is_first = False
+                        span.set_attribute("gen_ai.response.time_to_first_chunk", time.monotonic() - began)
+                    if piece.result is not None and span.is_recording():
+                        _tell(span, [request], [piece.result])
+                    yield piece
         finally:
             span.end()
             await pieces.aclose()
@@ -73,7 +75,9 @@ class Traced:
         sampling = request.sampling
         return self._tracer.start_span(
             f"{operation} {request.model}",
-            record_exception=False,  # its message may hold what was said
+            # The message of an exception may hold what was said.
+            record_exception=False,
+            set_status_on_exception=False,
             attributes={
                 "gen_ai.operation.name": operation,
                 "gen_ai.provider.name": "steerline",
@@ -106,6 +110,17 @@ def processors() -> list[SpanProcessor]:
             fix="pip install opentelemetry-exporter-otlp",
         )
     return [BatchSpanProcessor(installed[name].load()()) for name in wanted if name != "none"]
+
+
+@contextmanager
+def _faults_of(span: Span) -> Iterator[None]:
+    """A fault inside is an error of the span, by its class alone."""
+    try:
+        yield
+    except Exception as error:
+        span.set_attribute("error.type", type(error).__qualname__)
+        span.set_status(Status(StatusCode.ERROR))
+        raise
 
 
 def _tell(span: Span, requests: Sequence[GenRequest], results: Sequence[GenResult]) -> None:

@@ -8,11 +8,12 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from services.tracing import Traced, processors
 from steerline.config.inference import SamplingSpec
 from steerline.errors import ConfigError
-from steerline.inference.request import ChatMessage, GenRequest
+from steerline.inference.request import ChatMessage, GenRequest, GenResult
 from tests.unit.services.stand_in import Parrot
 
 CHAT = GenRequest("parrot", (ChatMessage("user", "a secret question"),), sampling=SamplingSpec(max_tokens=9), seed=5)
@@ -80,6 +81,22 @@ def test_a_failure_is_an_error_of_its_kind(traced: Traced, spans: InMemorySpanEx
     span = only(spans)
     assert (span.name, (span.attributes or {})["error.type"]) == ("text_completion nobody", "unknown_model")
     assert not span.status.is_ok
+
+
+def test_a_fault_is_an_error_of_its_class_and_its_message_stays_out(
+    traced: Traced, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> GenResult:
+        raise ValueError("a secret question")
+
+    monkeypatch.setattr(Parrot, "_answer", fail)
+    for call in (traced.generate([CHAT]), read(traced, CHAT, pieces=1)):
+        with pytest.raises(ValueError, match="secret"):
+            asyncio.run(call)
+        span = only(spans)
+        assert (span.attributes or {})["error.type"] == "ValueError"
+        assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, None)
+        spans.clear()
 
 
 def test_exporters_are_those_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
