@@ -170,6 +170,8 @@ class KeyBook:
             except FileNotFoundError:
                 self._seen, self._keys = None, {}
                 return self._keys
+            except OSError as error:
+                raise _unreadable(self.file, error) from error
             if status.st_mode & 0o077:
                 raise AccessError(
                     "other people may read the file of keys",
@@ -237,11 +239,22 @@ def _read(file: Path) -> dict[str, Key]:
     try:
         entries = json.loads(file.read_text())["keys"]
         keys = [Key(**{**entry, "scopes": tuple(entry["scopes"])}) for entry in entries]
+    except OSError as error:
+        raise _unreadable(file, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise AccessError(
             "this is no file of keys", where=str(file), got=type(error).__name__, fix="move it away and make new keys"
         ) from None
     return {key.id: key for key in keys}
+
+
+def _unreadable(file: Path, error: OSError) -> AccessError:
+    return AccessError(
+        "the file of keys cannot be read",
+        where=str(file),
+        got=type(error).__name__,
+        fix="see whose it is, and whether its disk answers",
+    )
 
 
 def _write(file: Path, keys: Iterable[Key]) -> None:

@@ -47,25 +47,25 @@ class UsageBook:
             self._unwritten[key, self._day()] += tokens
             try:
                 self._write()
-            except sqlite3.OperationalError as error:
+            except sqlite3.DatabaseError as error:
                 log.warning("used tokens cannot be written to %s, and are tried again: %s", self._file, error)
 
     def today(self, key: str) -> int:
         """Tokens of a key since midnight, UTC.
 
         Raises:
-            AccessError: another process holds the file, or the disk does not give it.
+            AccessError: another process holds the file, it is damaged, or the disk does not give it.
         """
         place = key, self._day()
         with self._lock:
             try:
                 row = self._open().execute("SELECT tokens FROM usage WHERE key = ? AND day = ?", place).fetchone()
-            except sqlite3.OperationalError as error:
+            except sqlite3.DatabaseError as error:
                 raise AccessError(
                     "the file of used tokens does not answer",
                     where=str(self._file),
                     got=str(error),
-                    fix="see which process holds it, and whether the disk is full",
+                    fix="see which process holds it, and whether the disk is full; move it away if it is damaged",
                 ) from error
             return self._unwritten[place] + (0 if row is None else int(row[0]))
 
@@ -100,7 +100,7 @@ class UsageBook:
                 database.execute(_SCHEMA)
                 with database:
                     database.execute("DELETE FROM usage WHERE day < ?", (self._day() - _KEPT_DAYS,))
-            except sqlite3.OperationalError:
+            except sqlite3.DatabaseError:
                 database.close()
                 raise
             self._database = database

@@ -97,6 +97,19 @@ def test_another_file_is_no_file_of_keys(book: KeyBook, text: str) -> None:
         book.entries()
 
 
+def test_a_file_of_keys_that_cannot_be_read_is_said_to_be_so(
+    book: KeyBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.create("ann", ["inference"])
+    monkeypatch.setattr(Path, "read_text", lambda _: (_ for _ in ()).throw(PermissionError(13, "denied")))
+    with pytest.raises(AccessError, match="cannot be read") as caught:
+        KeyBook(book.file).entries()
+    assert (caught.value.where, caught.value.got) == (str(book.file), "PermissionError")
+    (tmp_path / "file").touch()
+    with pytest.raises(AccessError, match="cannot be read"):
+        KeyBook(tmp_path / "file" / "keys.json").entries()
+
+
 def test_a_failed_change_leaves_the_file_as_it_was(book: KeyBook, monkeypatch: pytest.MonkeyPatch) -> None:
     book.create("ann", ["inference"])
     before = book.file.read_text()
@@ -166,3 +179,18 @@ def test_tokens_that_cannot_be_written_now_are_kept_and_written_with_the_next(
     again = UsageBook(file)
     assert (again.today("ann"), again.today("bob")) == (12, 1)
     again.close()
+
+
+def test_a_damaged_file_of_tokens_keeps_what_is_added_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "usage.db"
+    file.write_bytes(b"garbage" * 1000)
+    book = UsageBook(file)
+    book.add("ann", 5)
+    assert str(file) in caplog.text
+    with pytest.raises(AccessError, match="does not answer"):
+        book.today("ann")
+    file.unlink()
+    assert book.today("ann") == 5
+    book.close()
