@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from steerline.config.simulation_agents import model_part
 from steerline.errors import AccessError
 from steerline.inference.request import Usage
 from steerline.serving.keys import KeyBook
@@ -75,7 +76,7 @@ class Purse:
         """
         try:
             key = self._keys.entry(self._key)
-            used = self._usage.today(self._key)
+            used = self._usage.today(self._key) if key is not None and key.tokens_per_day is not None else 0
         except AccessError as error:
             log.warning("nobody knows who may pay, and it is tried again: %s", error)
             raise Interruption("paused", "the keys and what they used cannot be read now", AGAIN_S) from error
@@ -101,7 +102,7 @@ class Purse:
 
 @dataclass(frozen=True)
 class Paid:
-    """Answers turns for as long as they can be paid for. What is under way may go over a day's end.
+    """Answers turns for as long as those that ask models can be paid for. What is under way may go over a day's end.
 
     Args:
         purse: pays.
@@ -117,6 +118,8 @@ class Paid:
         Raises:
             Interruption: nobody pays any more, or somebody cannot answer now.
         """
+        if all(model_part(turn.agent.brain) is None for turn in turns):
+            return await self.decider.decide(turns)
         self.purse.check()
         try:
             return await self.decider.decide(turns)

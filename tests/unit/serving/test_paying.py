@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from steerline.errors import AccessError
 from steerline.serving.keys import SCOPES, KeyBook
 from steerline.serving.paying import Purses, charge
 from steerline.serving.usage import UsageBook
@@ -16,7 +18,7 @@ from steerline.simulation.runner import run
 from steerline.simulation.store.base import Store
 from steerline.simulation.store.memory import MemoryStore
 from tests.unit.serving.hosting import host, is_idle, posted, status, until
-from tests.unit.simulation.worlds import Server, llm, spec
+from tests.unit.simulation.worlds import MODEL, Server, llm, spec
 
 GAME = spec(llm(), llm(), "punisher", punishment=True)
 _DAY_S = 86_400
@@ -104,12 +106,26 @@ def test_a_simulation_of_a_revoked_key_pauses_until_another_pays(bank: Bank) -> 
     assert not list(store.calls("s"))
 
 
-def test_what_asks_no_model_costs_nothing_and_needs_no_key(bank: Bank) -> None:
+@pytest.mark.parametrize("models", [{}, {"m": MODEL}])
+def test_what_asks_no_model_costs_nothing_and_needs_no_key(bank: Bank, models: dict[str, Any]) -> None:
     store, key = MemoryStore(), bank.key("ann", 1)
     bank.usage.add(key, 1)
-    posted(store, "s", spec("conditional", "punisher"))
+    posted(store, "s", spec("conditional", "punisher", models=models))
     asked(store, "s", key)
-    stands(store, bank, "ended")
+    stands(store, bank, "ended", "paused")
+    assert status(store, "s") == "ended"
+
+
+def test_a_key_without_a_quota_pays_while_its_book_is_away(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(book: UsageBook, key: str) -> int:
+        raise AccessError("another process holds it")
+
+    store, key = MemoryStore(), bank.key("ann")
+    posted(store, "s", GAME)
+    asked(store, "s", key)
+    monkeypatch.setattr(UsageBook, "today", away)
+    stands(store, bank, "ended", "paused")
+    assert status(store, "s") == "ended"
 
 
 def test_what_was_made_without_keys_is_played_for_nothing(bank: Bank) -> None:
