@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -20,13 +20,34 @@ from steerline.inference.request import GenRequest, GenResult
 T = TypeVar("T")
 
 
-async def apart(work: Coroutine[Any, Any, T], name: str) -> T:
-    """Run a coroutine in a thread and an event loop of its own.
+def in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
+    """Start a function in a thread of its own; its outcome. Whoever cancels that no longer waits, and the work goes on.
 
-    Cancelling this cancels it there, and waits until it has ended. No process stays for its sake.
+    No process stays for its sake.
+    """
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()  # from now on, it cannot be cancelled itself
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  whoever waits for the outcome raises it
+            outcome.set_exception(error)
+        except BaseException as error:  # noqa: BLE001  as `SystemExit`, it would end the event loop of whoever waits
+            other = RuntimeError(repr(error))
+            other.__cause__ = error
+            outcome.set_exception(other)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return asyncio.wrap_future(outcome)
+
+
+async def apart(work: Coroutine[Any, Any, T], name: str) -> T:
+    """Run a coroutine in a thread and an event loop of its own. No process stays for its sake.
+
+    Cancelling this cancels it there, and waits until it has ended; cancelling this again no longer waits.
     """
     begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
-    outcome: Future[T] = Future()
 
     async def main() -> T:
         task = asyncio.current_task()
@@ -34,24 +55,27 @@ async def apart(work: Coroutine[Any, Any, T], name: str) -> T:
         begun.set_result((asyncio.get_running_loop(), task))
         return await work
 
-    def run() -> None:
-        try:
-            outcome.set_result(asyncio.run(main()))
-        except asyncio.CancelledError:
-            outcome.cancel()
-        except BaseException as error:  # noqa: BLE001  whoever waits for the outcome raises it
-            outcome.set_exception(error)
+    def run() -> T:
+        # What never began is closed as well.
+        with closing(work), closing(main()) as all_of_it:
+            return asyncio.run(all_of_it)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
-    ended = asyncio.wrap_future(outcome)
+    ended = in_thread(run, name)
     try:
         return await asyncio.shield(ended)
     except asyncio.CancelledError:
+        there = asyncio.wrap_future(begun)
+        # A thread may end before it has an event loop.
+        either: set[asyncio.Future[Any]] = {there, ended}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
-            loop, task = await asyncio.wrap_future(begun)
-            loop.call_soon_threadsafe(task.cancel)
+            loop, task = there.result()
+            with suppress(RuntimeError):  # its event loop has closed meanwhile
+                loop.call_soon_threadsafe(task.cancel)
             await asyncio.wait({ended})
         raise
+    finally:
+        ended.cancel()
 
 
 class DistantClient:
@@ -123,4 +147,5 @@ class DistantCaller:
                     on_result(*one)
         finally:
             asked.cancel()
-        return asked.result()
+        # Cancelled there is cancelled here; a future of the other kind would say so by an ordinary exception.
+        return await asyncio.wrap_future(asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
 import pytest
 
@@ -50,6 +51,80 @@ def test_whoever_cancels_work_waits_until_it_has_ended() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert told == ["ended"]
+
+    asyncio.run(here())
+
+
+def test_what_ends_processes_ends_no_event_loop_of_whoever_waits() -> None:
+    async def leaves() -> None:
+        raise SystemExit(1)
+
+    async def here() -> None:
+        with pytest.raises(RuntimeError, match=r"SystemExit\(1\)"):
+            await apart(leaves(), "work")
+
+    asyncio.run(here())
+
+
+def test_work_that_ends_while_it_is_cancelled_is_cancelled() -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    async def works() -> None:
+        begun.set()
+        free.wait(20)
+
+    async def here() -> None:
+        task = asyncio.create_task(apart(works(), "ending work"))
+        await asyncio.to_thread(begun.wait, 20)
+        task.cancel()
+        free.set()
+        for thread in threading.enumerate():
+            if thread.name == "ending work":
+                thread.join(20)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(here())
+
+
+def test_work_that_never_gets_an_event_loop_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, free = threading.Event(), threading.Event()
+
+    def fails(_: object) -> None:
+        tried.set()
+        free.wait(20)
+        raise OSError("too many open files")
+
+    async def works() -> None:
+        pass
+
+    async def here() -> None:
+        monkeypatch.setattr(asyncio, "run", fails)
+        task = asyncio.create_task(apart(works(), "work"))
+        await asyncio.to_thread(tried.wait, 20)
+        task.cancel()
+        await asyncio.sleep(0)
+        free.set()
+        done, _ = await asyncio.wait({task}, timeout=2)
+        assert done
+        assert task.cancelled()
+
+    asyncio.run(here())
+
+
+def test_a_client_that_cancels_what_it_is_asked_cancels_the_work() -> None:
+    async def asks(client: DistantClient) -> None:
+        with client.caller() as caller, pytest.raises(asyncio.CancelledError):
+            await caller.ask_all([request("a")])
+
+    async def here() -> None:
+        class Cancelled(Server):
+            async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
+                next(task for task in asyncio.all_tasks() if "ask_all" in repr(task)).cancel()
+                return await super().generate(requests)
+
+        async with InferenceClient({"m": Cancelled()}) as client:
+            await apart(asks(DistantClient(client, asyncio.get_running_loop())), "work")
 
     asyncio.run(here())
 
