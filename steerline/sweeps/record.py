@@ -45,13 +45,15 @@ class TrialRecorder:
 
     def complete(self, board: Board) -> None:
         """Record whatever the server does not have yet, and end the runs that were left open."""
-        self._threads.shutdown()
+        self._threads.shutdown(cancel_futures=True)
         self._children.refresh()
-        for trials in board.trials.values():
-            for trial in trials:
-                record = board.ledger.records.get(trial.name)
-                if record is not None and trial.name not in self._recorded:
-                    self._try(trial, record.found)
+        records = board.ledger.records
+        ended = [trial for trials in board.trials.values() for trial in trials if trial.name in records]
+        with ThreadPoolExecutor(_AT_ONCE, "trials") as threads:
+            missing = [trial for trial in ended if trial.name not in self._recorded]
+            # Reading what came of each tells of faults.
+            for _ in threads.map(self._try, missing, [records[trial.name].found for trial in missing]):
+                pass
 
     def _try(self, trial: Trial, found: Found) -> None:
         tags: dict[str, str] = {"steerline.trial": trial.point.role}
@@ -83,4 +85,5 @@ class TrialRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._threads.shutdown()
+        # A sweep that is stopped waits for no server: what is left here is told when it is finished.
+        self._threads.shutdown(cancel_futures=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,12 @@ def played(folder: Path) -> Board:
 
 def test_the_next_trials_are_told_while_the_server_works_on_one(server: Server, tmp_path: Path) -> None:
     board = played(tmp_path)
-    server.meet = threading.Barrier(3, timeout=30).wait
+    together = threading.Barrier(4, timeout=30)
+    server.meet = together.wait
     with TrialRecorder(RUN, sweep(), light=True) as recorder:
         for (trial,) in board.trials.values():
             recorder.record(trial, FINISHED)
+        together.wait()
     assert sorted(server.told) == sorted(board.ledger.records)
 
 
@@ -79,3 +82,38 @@ def test_a_trial_that_the_server_was_away_for_is_told_again_at_the_end(server: S
             recorder.record(trial, FINISHED)
         recorder.complete(board)
     assert sorted(server.told) == sorted(board.ledger.records)
+
+
+def test_who_stops_a_sweep_waits_for_the_requests_that_are_under_way_alone(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate = threading.Barrier(5, timeout=30), threading.Event()
+    asked: list[None] = []
+
+    class Threads(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            gate.set()
+            super().shutdown(wait=wait)
+
+    def meet() -> None:
+        asked.append(None)
+        if not gate.is_set():
+            begun.wait()
+            gate.wait()
+        raise TrackingError("away")
+
+    monkeypatch.setattr(record, "ThreadPoolExecutor", Threads)
+    server.meet = meet
+    ((trial,), *_) = played(tmp_path).trials.values()
+
+    def stopped() -> None:
+        with TrialRecorder(RUN, sweep(), light=True) as recorder:
+            for _ in range(20):
+                recorder.record(trial, FINISHED)
+            begun.wait()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert len(asked) == 4
