@@ -93,12 +93,14 @@ class Ledger:
 
     def _append(self, *lines: Mapping[str, Any]) -> None:
         text = "".join(json.dumps(line) + "\n" for line in (*self._unwritten, *lines))
+        before, self._torn = "\n" if self._torn else "", True
         with self._path.open("a") as file:
-            file.write("\n" + text if self._torn else text)
+            file.write(before + text)
             file.flush()
+            # From here on it is in the file, also if the disk fails to say so.
+            self._torn = False
+            self._unwritten.clear()
             os.fsync(file.fileno())
-        self._torn = False
-        self._unwritten.clear()
 
     def _read(self) -> None:
         text = self._path.read_text() if self._path.exists() else ""

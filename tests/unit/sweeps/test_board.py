@@ -67,6 +67,24 @@ def test_a_restart_repeats_no_trial_that_has_ended_and_leaves_none_out(
     assert play(spec, tmp_path) == []
 
 
+def test_what_reached_the_ledger_before_the_disk_failed_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(28, "no space")
+
+    kept = Ledger(tmp_path)
+    for n in (1, 2):
+        kept.propose({"a": n})
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.os, "fsync", fail)
+        with pytest.raises(OSError, match="no space"):
+            kept.sync()
+    kept.propose({"a": 3})
+    kept.sync()
+    assert Ledger(tmp_path).proposed == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
 def test_a_torn_last_line_of_the_ledger_costs_that_trial_alone(tmp_path: Path) -> None:
     play(sweep(), tmp_path)
     file = tmp_path / "trials.jsonl"
