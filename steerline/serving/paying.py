@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from steerline.config.simulation_agents import model_part
@@ -28,7 +31,6 @@ def charge(store: Store, sim: str, key: str | None) -> None:
         store.operate(sim, PAYER, {"key": key})
 
 
-@dataclass(frozen=True)
 class Purses:
     """What the keys of an endpoint may still spend, for those who play simulations.
 
@@ -37,8 +39,13 @@ class Purses:
         usage: tokens by key and day.
     """
 
-    keys: KeyBook
-    usage: UsageBook
+    def __init__(self, keys: KeyBook, usage: UsageBook) -> None:
+        self.keys = keys
+        self.usage = usage
+        self.lock = threading.Lock()
+        """Of `held`: each simulation is played in a thread of its own."""
+        self.held: Counter[str] = Counter()
+        """Tokens that may come of what models are asked now, by key, of all simulations of this process."""
 
     def of(self, store: Store, sim: str, spent: Callable[[], Usage]) -> Purse | None:
         """The purse of who pays for a simulation; none where nobody does, as it was made without keys.
@@ -63,17 +70,33 @@ class Purse:
     """
 
     def __init__(self, purses: Purses, key: str, spent: Callable[[], Usage]) -> None:
-        self._keys, self._usage = purses.keys, purses.usage
+        self._purses, self._keys, self._usage = purses, purses.keys, purses.usage
         self._key = key
         self._spent = spent
         self._counted = _tokens(spent())
 
-    def check(self) -> None:
-        """See that something is left.
+    @contextmanager
+    def hold(self, tokens: int) -> Iterator[None]:
+        """Around what models are asked, of which so many tokens may come: simulations side by side share a day, and one
+        alone may go over its end.
 
         Raises:
             Interruption: the simulation pauses, with the reason.
         """
+        held = self._purses.held
+        with self._purses.lock:
+            self._check(held[self._key])
+            held[self._key] += tokens
+        try:
+            yield
+        finally:
+            self.settle()
+            with self._purses.lock:
+                held[self._key] -= tokens
+                if not held[self._key]:
+                    del held[self._key]
+
+    def _check(self, held: int) -> None:
         try:
             key = self._keys.entry(self._key)
             used = self._usage.today(self._key) if key is not None and key.tokens_per_day is not None else 0
@@ -90,6 +113,13 @@ class Purse:
                 f"the key {key.name} that pays for it has used {used} of its {key.tokens_per_day} tokens of today; "
                 "it goes on by itself at midnight, UTC",
                 self._usage.seconds_to_midnight(),
+            )
+        if key.tokens_per_day is not None and used + held >= key.tokens_per_day:
+            raise Interruption(
+                "paused",
+                f"the key {key.name} that pays for it has used {used} of its {key.tokens_per_day} tokens of today, and "
+                f"{held} may come of what its other simulations ask now; it goes on by itself after that",
+                AGAIN_S,
             )
 
     def settle(self) -> None:
@@ -118,13 +148,11 @@ class Paid:
         Raises:
             Interruption: nobody pays any more, or somebody cannot answer now.
         """
-        if all(model_part(turn.agent.brain) is None for turn in turns):
+        asked = [llm for turn in turns if (llm := model_part(turn.agent.brain)) is not None]
+        if not asked:
             return await self.decider.decide(turns)
-        self.purse.check()
-        try:
+        with self.purse.hold(sum(llm.sampling.max_tokens for llm in asked)):
             return await self.decider.decide(turns)
-        finally:
-            self.purse.settle()
 
 
 def _tokens(usage: Usage) -> int:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from steerline.errors import AccessError
+from steerline.inference.request import Usage
 from steerline.serving.keys import SCOPES, KeyBook
-from steerline.serving.paying import Purses, charge
+from steerline.serving.paying import Paid, Purses, charge
 from steerline.serving.usage import UsageBook
+from steerline.simulation.action import Integer
+from steerline.simulation.interruption import Interruption
+from steerline.simulation.observation import Observation
+from steerline.simulation.rng import CounterRng
 from steerline.simulation.runner import run
 from steerline.simulation.store.base import Store
 from steerline.simulation.store.memory import MemoryStore
+from steerline.simulation.turn import Decision, Turn
 from tests.unit.serving.hosting import host, is_idle, posted, status, until
 from tests.unit.simulation.worlds import MODEL, Server, llm, spec
 
@@ -126,6 +132,37 @@ def test_a_key_without_a_quota_pays_while_its_book_is_away(bank: Bank, monkeypat
     monkeypatch.setattr(UsageBook, "today", away)
     stands(store, bank, "ended", "paused")
     assert status(store, "s") == "ended"
+
+
+def test_simulations_side_by_side_share_what_is_left_of_a_day_and_one_alone_may_go_over_its_end(bank: Bank) -> None:
+    store, key = MemoryStore(), bank.key("ann", 100)
+    turn = Turn(GAME.agents[0], Observation(Integer(0, 20, 0), "Give.", agent="a"), CounterRng(0))
+    asked_now: list[str] = []
+
+    class Beside:
+        """Asks for another simulation while it is asked itself."""
+
+        async def decide(self, turns: Sequence[Turn]) -> Sequence[Decision]:
+            asked_now.append("first")
+            with pytest.raises(Interruption, match="may come of what its other simulations ask") as caught:
+                await Paid(second, Nothing()).decide(turns)
+            assert caught.value.again_s is not None
+            return []
+
+    class Nothing:
+        async def decide(self, turns: Sequence[Turn]) -> Sequence[Decision]:
+            asked_now.append("second")
+            return []
+
+    for sim in ("s", "t"):
+        posted(store, sim, GAME)
+        charge(store, sim, key)
+    first, second = (bank.purses.of(store, sim, Usage) for sim in ("s", "t"))
+    assert first is not None
+    assert second is not None
+    asyncio.run(Paid(first, Beside()).decide([turn]))
+    asyncio.run(Paid(second, Nothing()).decide([turn]))
+    assert asked_now == ["first", "second"]
 
 
 def test_what_was_made_without_keys_is_played_for_nothing(bank: Bank) -> None:
