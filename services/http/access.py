@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from fastapi import Security
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
+from starlette._utils import get_route_path
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
@@ -171,8 +172,8 @@ class Admission:
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        # Behind a route prefix of Serve the path begins with it.
-        if scope["type"] in ("http", "websocket") and _path(scope).startswith(GUARDED):
+        # What the router sees: behind a route prefix of Serve the path begins with it.
+        if scope["type"] in ("http", "websocket") and get_route_path(scope).startswith(GUARDED):
             connection = HTTPConnection(scope)
             access: Access = connection.app.state.access
             try:
@@ -217,11 +218,6 @@ def require(scope: Scope, *, asks_models: bool = False) -> Callable[[HTTPConnect
         return principal
 
     return caller
-
-
-def _path(scope: Connection) -> str:
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _presented(connection: HTTPConnection) -> str:

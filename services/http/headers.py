@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette._utils import get_route_path
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,9 +29,8 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # Behind a route prefix of Serve the path begins with it.
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        policy = _PAGE if path.startswith(CONSOLE_PATH) else _DATA
+        # What the router sees: behind a route prefix of Serve the path begins with it.
+        policy = _PAGE if get_route_path(scope).startswith(CONSOLE_PATH) else _DATA
 
         async def headed(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -290,3 +290,16 @@ def test_a_websockets_key_stands_in_its_header_or_among_its_subprotocols(tmp_pat
         with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect("/v1/socket", subprotocols=wrong):
             pass
         assert caught.value.code == 1008
+
+
+@pytest.mark.parametrize(("root", "path"), [("/v", "/v1/models"), ("/api", "/api/v1/models"), ("/v1", "/v1/v1/models")])
+def test_whatever_the_router_serves_behind_a_prefix_is_guarded(tmp_path: Path, root: str, path: str) -> None:
+    app = web_app(parts_in(tmp_path))
+
+    async def main() -> None:
+        transport = httpx.ASGITransport(app, root_path=root)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            refused = await client.get(path)
+            assert (refused.status_code, code(refused)) == (401, "no_keys")
+
+    anyio.run(main)
