@@ -34,6 +34,8 @@ MOST_AGENTS = 10_000
 MOST_EDGES = 1_000_000
 """From agents to those that hear them, where nearly everybody may hear everybody. The log names each of them."""
 _DENSE = (FullTopology, LayeredTopology, PoolTopology, PrunedTopology)
+MOST_MODELS = 64
+"""Aliases of a simulation: a host keeps a queue for each model that it reaches."""
 MOST_TICKS = 1_000_000
 MOST_NUMBER = 100_000
 """Of a scenario's settings: of items, inhabitants, points and the like."""
@@ -50,7 +52,7 @@ MOST_REPLACEMENT = 1000
 """Characters that one match may be replaced by."""
 
 
-_VERSION = re.compile(r"models:/([^/@]+)/\d+")
+_VERSION = re.compile(r"models:/([^/@]+)/[0-9]{1,10}")
 
 
 def check_posted(
@@ -126,6 +128,8 @@ def _world_problems(spec: SimulationSpec) -> Iterator[Problem]:
         yield _of_ones_own("scenario", spec.scenario)
     if spec.max_ticks > MOST_TICKS:
         yield _too_many("max_ticks", spec.max_ticks, MOST_TICKS)
+    if len(spec.models) > MOST_MODELS:
+        yield _too_many("models", len(spec.models), MOST_MODELS)
     if spec.max_text > LONGEST_TEXT:
         yield _too_many("max_text", spec.max_text, LONGEST_TEXT)
     yield from _crowd_problems(spec)

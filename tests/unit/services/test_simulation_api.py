@@ -98,6 +98,7 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
     ("custom brain", game({"kind": "custom", "name": "os:system"}, "conditional"), "agents.0.brain.name"),
     ("custom topology", {**SCRIPTED, "topology": {"kind": "custom", "name": "os:system"}}, "topology.name"),
     ("backend", {**ASKING, "models": {"m": {"backend": {"kind": "local"}}}}, "models.m.model"),
+    ("models", {**SCRIPTED, "models": {f"m{number}": "m" for number in range(65)}}, "models"),
     ("unserved", game(llm("nobody"), "conditional"), "models.nobody"),
     (
         "file",
@@ -482,7 +483,7 @@ def test_a_version_of_a_registered_model_may_be_named_and_an_alias_may_not(tmp_p
         assert made.status_code == 202, made.text
         spec = (await client.get(f"{SIMS}/{made.json()['id']}")).json()["spec"]
         assert spec["models"]["models:/judge/3"]["revision"] == "models:/judge/3"
-        for name in ("models:/judge@prod", "models:/other/1", "models:/judge/latest"):
+        for name in ("models:/judge@prod", "models:/other/1", "models:/judge/latest", f"models:/judge/1{'0' * 10}"):
             error_of(await client.post(SIMS, json=game(llm(name), "conditional")), 400)
 
     with_service(tmp_path, story, plays=False, registry={"allow": ["judge"]})
