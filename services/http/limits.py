@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,8 +38,9 @@ class Slots:
         """How many are held now."""
         return self._held.total()
 
+    @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
-        """Takes a slot until the answer has been sent, or its caller is gone.
+        """Takes a slot for as long as the `with` block lasts.
 
         Raises:
             ApiError: 429; none is free, or the key holds its share.
@@ -72,14 +74,14 @@ class Slots:
 async def text_slot(connection: HTTPConnection) -> AsyncIterator[None]:
     """A FastAPI dependency of calls that ask for text (`limits.in_flight`)."""
     slots: Slots = connection.app.state.texts
-    async for _ in slots.hold(connection.state.key.id):
+    async with slots.hold(connection.state.key.id):
         yield
 
 
 async def stream_slot(connection: HTTPConnection) -> AsyncIterator[None]:
     """A FastAPI dependency of event streams and WebSockets (`limits.streams`)."""
     slots: Slots = connection.app.state.streams
-    async for _ in slots.hold(connection.state.key.id):
+    async with slots.hold(connection.state.key.id):
         yield
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import httpx
@@ -11,7 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from services.app import web_app
 from services.http.errors import ApiError
-from services.http.limits import Rates, stream_slot, text_slot
+from services.http.limits import Rates, Slots, stream_slot, text_slot
 from services.parts import Parts
 from tests.unit.services.stand_in import bearer, parts_in
 
@@ -98,6 +100,22 @@ def test_a_stream_holds_its_slot_until_it_ends_or_its_reader_is_gone(tmp_path: P
                 assert (await client.get("/v1/events")).status_code == 429
                 tasks.cancel_scope.cancel()
             assert app.state.streams.taken == 0
+
+    anyio.run(main)
+
+
+def test_a_slot_is_free_as_soon_as_what_held_it_has_failed() -> None:
+    slots = Slots(1, "requests for text")
+    state = SimpleNamespace(texts=slots, key=SimpleNamespace(id="ann"))
+    connection: Any = SimpleNamespace(app=SimpleNamespace(state=state), state=state)
+
+    async def main() -> None:
+        slot = text_slot(connection)
+        await anext(slot)
+        assert slots.taken == 1
+        with pytest.raises(ValueError, match="fault"):
+            await slot.athrow(ValueError("fault"))
+        assert slots.taken == 0
 
     anyio.run(main)
 
