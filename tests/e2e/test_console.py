@@ -360,6 +360,15 @@ def test_the_form_and_its_json_are_the_same_simulation(enter: Enter) -> None:
     written.fill(json.dumps({**spec, "seed": 7, "agents": spec["agents"][:2]}))
     expect(page.get_by_label("seed", exact=True)).to_have_value("7")
     expect(page.get_by_label(re.compile("^Name of agent"))).to_have_count(2)
+    page.get_by_label("As an experiment").check()
+    written.fill('{"agents": {}}')
+    expect(page.get_by_text("agents is a list, not {}.", exact=True)).to_be_visible()
+    written.fill('{"agents": [{"id": 5}]}')
+    expect(page.get_by_text("agents.0.id is a text, not 5.", exact=True)).to_be_visible()
+    written.fill('{"population": {"kind": "mix"}, "agents": [{"id": "x"}, {}]}')
+    page.get_by_label("Who decides for x").select_option("human")
+    expect(written).to_have_value(re.compile('"kind": "human"'))
+    expect(page.get_by_label(re.compile("^Name of agent"))).to_have_count(2)
 
 
 def test_an_experiment_is_started_from_the_form_and_shows_means_with_intervals(enter: Enter) -> None:
@@ -405,10 +414,79 @@ def test_an_experiment_that_is_cancelled_stops_what_has_not_ended(enter: Enter, 
     grid = {"agents.0.brain": [{"kind": "human"}, {"kind": "scripted", "policy": "cooperator"}]}
     person.goes(f"experiments/{endpoint.tries(name='asks', simulation=_goods('asked', agents=agents), grid=grid)}")
     expect(page.get_by_text("1 ended, 1 waiting of 2")).to_be_visible()
+    too_much = {"status": 429, "headers": {"Retry-After": "1"}, "json": {"error": {"message": "too much at once"}}}
+    page.route("**:stop", lambda route: route.fulfill(**too_much), times=1)
     person.presses("Cancel")
     page.get_by_role("dialog", name="Cancel the experiment").get_by_role("button", name="Stop them").click()
     expect(page.get_by_text("1 ended, 1 stopped of 2")).to_be_visible()
     expect(page.get_by_role("dialog")).to_be_hidden()
+    assert [said for said in person.complaints if "429" not in said] == []
+    person.complaints.clear()
+
+
+def test_another_experiment_like_it_has_all_of_its_seeds(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    one = endpoint.http.get(f"/v1/simulations/{endpoint.make(**_goods('one'), start=False)}").json()
+    states = {"ended": 60}
+    point = {"values": {}, "simulations": [f"one-{seed}" for seed in range(60)], "states": states, "metrics": {}}
+    many = {"id": "exp-many", "name": "many", "simulations": 60, "states": states, "points": [point]}
+
+    def member(route: Route) -> None:
+        route.fulfill(json={**one, "seed": int(route.request.url.rsplit("-", 1)[1])})
+
+    person.page.route("**/v1/experiments/exp-many", lambda route: route.fulfill(json=many))
+    person.page.route("**/v1/simulations/one-*", member)
+    person.goes("new?experiment=exp-many")
+    expect(person.page.get_by_label("Seeds")).to_have_value("0-59")
+
+
+def test_experiments_are_asked_for_while_they_are_seen_and_seldom_while_they_wait(enter: Enter) -> None:
+    person = enter()
+    page = person.page
+    page.clock.install()
+    rows = [{"id": f"exp-{number}", "name": "many", "simulations": 1} for number in range(100)]
+    asked: list[str] = []
+
+    def detail(route: Route) -> None:
+        name = route.request.url.rsplit("/", 1)[1]
+        asked.append(name)
+        states = {"running": 1} if name == "exp-0" else {"waiting": 1}
+        route.fulfill(json={**rows[0], "id": name, "states": states, "points": []})
+
+    page.route("**/v1/experiments?*", lambda route: route.fulfill(json={"data": rows, "next": None}))
+    page.route("**/v1/experiments/*", detail)
+    person.goes("experiments")
+    expect(page.get_by_role("row", name="exp-0 1 running of 1")).to_be_visible()
+    expect(page.get_by_role("row", name="exp-1 1 waiting of 1")).to_be_visible()
+    with page.expect_request("**/v1/experiments/exp-0"):
+        page.clock.run_for(5_000)
+    assert asked.count("exp-1") == 1
+    assert "exp-99" not in asked
+    with page.expect_request("**/v1/experiments/exp-99"):
+        page.get_by_text("exp-99").scroll_into_view_if_needed()
+
+
+def test_a_list_waits_for_a_late_answer_and_shows_it(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    page = person.page
+    page.clock.install()
+    endpoint.make(**_goods("late"), start=False)
+    asked: list[Route] = []
+
+    def all_but_the_first_are_late(route: Route) -> None:
+        asked.append(route)
+        if len(asked) == 1:
+            route.continue_()
+
+    page.route("**/v1/simulations?*", all_but_the_first_are_late)
+    person.goes("")
+    expect(page.get_by_role("link", name="late", exact=True)).to_be_visible()
+    with page.expect_request("**/v1/simulations?*"):
+        page.clock.run_for(3_000)
+    page.clock.run_for(20_000)
+    assert len(asked) == 2
+    asked[1].fulfill(json={"data": [], "next": None})
+    expect(page.get_by_role("link", name="late", exact=True)).to_be_hidden()
 
 
 def test_a_chat_streams_the_steered_model_beside_the_plain_one(enter: Enter) -> None:
@@ -459,13 +537,15 @@ def test_a_reader_that_was_cut_off_goes_on_behind_the_last_event(enter: Enter, e
             route.fulfill(content_type="text/event-stream", body=part + "id: 11\ndata: {")
         elif len(came_with) == 2:
             route.abort()
+        elif len(came_with) == 3:
+            route.fulfill(content_type="text/event-stream", body='event: error\ndata: {"error": {"message": "no"}}\n\n')
         else:
             route.continue_()
 
     person.page.route("**/events", cut)
     person.goes(f"run/{sim}")
     person.is_at(6, 6)
-    assert came_with == [None, "10", "10"]
+    assert came_with == [None, "10", "10", "10"]
     expect(person.page.get_by_role("region", name=re.compile("^Tick"))).to_have_count(6)
     expect(person.page.get_by_role("region", name="Tick 1").get_by_role("article")).to_have_count(3)
     assert [said for said in person.complaints if "ERR_FAILED" not in said] == []

@@ -1,6 +1,6 @@
 /** Experiments over HTTP. */
 
-import { ApiFailure, call, paged } from "./http";
+import { ApiFailure, call, each, paged } from "./http";
 import * as simulations from "./simulations";
 import type { Experiment, ExperimentDetail, Json, Page, SimulationSpec } from "./types";
 
@@ -26,14 +26,9 @@ export async function find(id: string): Promise<ExperimentDetail> {
   return await call("GET", `v1/experiments/${encodeURIComponent(id)}`);
 }
 
-const AT_ONCE = 4;
-
-/** Ends for good what is not over, a few at a time; `told` hears after each few how many are done. */
+/** Ends for good what is not over; `told` hears how many are done. */
 export async function stop(ids: readonly string[], told: (done: number) => void): Promise<void> {
-  for (let from = 0; from < ids.length; from += AT_ONCE) {
-    await Promise.all(ids.slice(from, from + AT_ONCE).map(stopOne));
-    told(Math.min(ids.length, from + AT_ONCE));
-  }
+  await each(ids, stopOne, told);
 }
 
 async function stopOne(id: string): Promise<void> {

@@ -1,6 +1,6 @@
 /** Simulations over HTTP. */
 
-import { call, paged, send } from "./http";
+import { broken, call, paged, send } from "./http";
 import { messages } from "./sse";
 import type {
   AgentSpec,
@@ -132,7 +132,8 @@ export async function* follow(
   const response = await send("GET", at(id, "/events"), { accept: "text/event-stream", headers, signal });
   opened();
   for await (const message of messages(response)) {
+    if (message.event === "error") throw broken(message.data);
     if (message.event === "end") yield { kind: "end" };
-    else yield { kind: "event", event: JSON.parse(message.data) as Event };
+    if (message.event === "message") yield { kind: "event", event: JSON.parse(message.data) as Event };
   }
 }

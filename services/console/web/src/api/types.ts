@@ -41,7 +41,8 @@ export interface AgentSpec extends GroupSpec {
 
 /** Agents that are alike: one without a name. */
 export interface GroupSpec {
-  brain: BrainSpec;
+  /** Undefined in one that is still being written. */
+  brain?: BrainSpec;
   profile?: Fields;
   memory?: { kind: string; [key: string]: Json };
   [key: string]: Json | BrainSpec | undefined;

@@ -193,31 +193,29 @@ export interface Loaded<T> {
   again: () => void;
 }
 
-/** What a call gives, loaded when `what` changes. */
-export function useLoaded<T>(load: () => Promise<T>, what: unknown[]): Loaded<T> {
+/** What a call gives, loaded when `what` changes.
+ * @param wait milliseconds from an answer to the next call; null asks no more. A page that nobody sees waits on. */
+export function useLoaded<T>(load: () => Promise<T>, what: unknown[], wait: (value: T) => number | null = () => null): Loaded<T> {
   const [state, setState] = useState<{ value: T | null; problem: string }>({ value: null, problem: "" });
   const [turn, setTurn] = useState(0);
+  const again = () => setTurn((count) => count + 1);
   useEffect(() => {
     let wanted = true;
+    let timer: ReturnType<typeof setInterval> | undefined;
+    const got = (value: T | null, problem: string) => {
+      if (!wanted) return;
+      setState({ value, problem });
+      const ms = value === null ? null : wait(value);
+      if (ms !== null) timer = setInterval(() => document.visibilityState === "visible" && again(), ms);
+    };
     load().then(
-      (value) => wanted && setState({ value, problem: "" }),
-      (error: unknown) => wanted && setState((old) => ({ ...old, problem: error instanceof Error ? error.message : String(error) })),
+      (value) => got(value, ""),
+      (error: unknown) => got(state.value, error instanceof Error ? error.message : String(error)),
     );
     return () => {
       wanted = false;
+      clearInterval(timer);
     };
   }, [...what, turn]);
-  return { ...state, again: () => setTurn((count) => count + 1) };
-}
-
-/** As `useLoaded`, and anew every `ms` while `more` says so of the last answer and the page is seen. */
-export function usePolled<T>(load: () => Promise<T>, what: unknown[], ms: number, more: (value: T) => boolean = () => true): Loaded<T> {
-  const loaded = useLoaded(load, what);
-  const goesOn = loaded.value !== null && more(loaded.value);
-  useEffect(() => {
-    if (!goesOn) return undefined;
-    const timer = setInterval(() => document.visibilityState === "visible" && loaded.again(), ms);
-    return () => clearInterval(timer);
-  }, [goesOn]);
-  return loaded;
+  return { ...state, again };
 }

@@ -12,11 +12,13 @@ interface WrittenProps {
   /** Lines to begin with; one for what is short. */
   rows?: number;
   value: Json | undefined;
+  /** What keeps a value from being set; empty where nothing does. */
+  flaw?: (value: Json | undefined) => string;
   /** Undefined, for no text, takes the default. */
   set: (value: Json | undefined) => void;
 }
 
-export function Written({ label, help, problem, rows = 1, value, set }: WrittenProps) {
+export function Written({ label, help, problem, rows = 1, value, flaw = () => "", set }: WrittenProps) {
   const [text, setText] = useState(() => spelled(value, rows));
   const [unread, setUnread] = useState("");
   useEffect(() => {
@@ -27,8 +29,10 @@ export function Written({ label, help, problem, rows = 1, value, set }: WrittenP
   const write = (next: string) => {
     setText(next);
     try {
-      set(read(next));
-      setUnread("");
+      const written = read(next);
+      const wrong = flaw(written);
+      setUnread(wrong);
+      if (!wrong) set(written);
     } catch (error) {
       setUnread(`This is no JSON yet: ${error instanceof Error ? error.message : error}`);
     }

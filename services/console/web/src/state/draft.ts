@@ -102,7 +102,8 @@ export interface Mix {
   kind: "mix";
   count: number;
   prefix?: string;
-  groups: GroupSpec[];
+  /** Undefined in one that is still being written. */
+  groups?: GroupSpec[];
 }
 
 const CROWD = 12;
@@ -136,5 +137,6 @@ export function likeIt(spec: SimulationSpec): Spec {
 
 /** Who decides, where one choice does not say it. */
 export function elsewhere(brain: BrainSpec | undefined): string | undefined {
+  if (!brain?.kind) return "choose…";
   return choiceOf(brain) ? undefined : `${decides(brain)}, as written below`;
 }

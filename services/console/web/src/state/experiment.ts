@@ -14,6 +14,11 @@ export function isSettled(experiment: ExperimentDetail): boolean {
   return settled(experiment.states) >= experiment.simulations;
 }
 
+/** Whether any of its simulations goes on by itself. */
+export function moves({ states }: ExperimentDetail): boolean {
+  return Boolean(states.running || states.queued);
+}
+
 /** Dotted paths that differ between the combinations. */
 export function axesOf(points: readonly Point[]): string[] {
   return Object.keys(points[0]?.values ?? {});

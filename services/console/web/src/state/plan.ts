@@ -69,8 +69,8 @@ export function countOf(plan: Plan): number {
 /** Paths that are worth varying: the scenario's settings, and how models among the agents are steered. */
 export function pathsOf(spec: Spec, params: readonly string[]): string[] {
   const models = (spec.agents ?? []).flatMap((agent, place) => {
-    if (agent.brain.kind === "llm") return [`agents.${place}.brain.steering.boost.strength`];
-    return agent.brain.kind === "scripted" ? [`agents.${place}.brain.policy`] : [];
+    if (agent.brain?.kind === "llm") return [`agents.${place}.brain.steering.boost.strength`];
+    return agent.brain?.kind === "scripted" ? [`agents.${place}.brain.policy`] : [];
   });
   return [...params.map((name) => `params.${name}`), ...models, "topology.kind", "max_ticks"];
 }

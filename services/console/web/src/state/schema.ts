@@ -75,6 +75,23 @@ export function fresh(schema: Schema, root: Schema): Json {
   return shape.is === "list" ? [] : {};
 }
 
+/** What keeps a value out of a schema's fields, by path; empty where nothing does. Only shapes are looked at: what is missing is
+ * still to be filled in, and the rest is the endpoint's to judge. */
+export function flawOf(value: Json, schema: Schema, root: Schema, path = ""): string {
+  const here = resolved(schema, root);
+  const shape = shapeOf(here, root);
+  const is = (what: string) => `${path || "A simulation"} is ${what}, not ${JSON.stringify(value).slice(0, 40)}.`;
+  if (value === null && here.nullable) return "";
+  if (shape.is === "text") return typeof value === "string" ? "" : is("a text");
+  const among = (inner: [name: string | number, value: Json, schema: Schema][]) =>
+    inner.map(([name, one, of]) => flawOf(one, of, root, path ? `${path}.${name}` : `${name}`)).find(Boolean) ?? "";
+  if (shape.is === "list") return Array.isArray(value) ? among(value.map((one, place) => [place, one, shape.item])) : is("a list");
+  if (shape.is !== "fields" && shape.is !== "union") return "";
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return is("an object");
+  const { properties = {} } = shape.is === "fields" ? here : resolved(shape.kinds[String(value.kind)] ?? {}, root);
+  return among(Object.entries(value).map(([name, one]) => [name, one, properties[name] ?? {}]));
+}
+
 /** Fields without one of them. */
 export function without(fields: Fields, name: string): Fields {
   const { [name]: _, ...rest } = fields;

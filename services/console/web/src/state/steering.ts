@@ -5,14 +5,14 @@ import type { BrainSpec, Fields, SimulationSpec } from "../api/types";
 /** The paper's strength is 1; what lies far beyond it seldom leaves a sentence whole. */
 export const MOST = 3;
 
-function llm(brain: BrainSpec): BrainSpec | null {
-  if (brain.kind === "llm") return brain;
-  return brain.llm ?? null;
+function llm(brain: BrainSpec | undefined): BrainSpec | null {
+  if (brain?.kind === "llm") return brain;
+  return brain?.llm ?? null;
 }
 
 /** The strength that acts; 0 is the plain model, null an agent without a model.
  * @param models the simulation's, whose steering acts on agents that bring none. */
-export function strengthOf(brain: BrainSpec, models: SimulationSpec["models"]): number | null {
+export function strengthOf(brain: BrainSpec | undefined, models: SimulationSpec["models"]): number | null {
   const model = llm(brain);
   if (!model) return null;
   const own = model.steering ?? (models[model.model ?? ""]?.steering as Fields | null | undefined);
@@ -26,9 +26,9 @@ export function strengthIn(steering: Fields): number {
 }
 
 /** The brain with another strength; what else its steering says stays. */
-export function withStrength(brain: BrainSpec, strength: number): BrainSpec {
+export function withStrength<B extends BrainSpec | undefined>(brain: B, strength: number): B | BrainSpec {
   const model = llm(brain);
-  if (!model) return brain;
+  if (!brain || !model) return brain;
   const steered = { ...model, steering: steeredWith(model.steering ?? {}, strength) };
   return brain.kind === "llm" ? steered : { ...brain, llm: steered };
 }

@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { isPlayed, models } from "../api/chat";
 import * as experiments from "../api/experiments";
-import { ApiFailure, words } from "../api/http";
+import { ApiFailure, each, words } from "../api/http";
 import * as api from "../api/simulations";
 import type { Fields, Json, Model, Scenario, ScenarioDetail } from "../api/types";
 import { counted, Field, Loading, Problem, useLoaded } from "../parts/basics";
@@ -15,6 +15,7 @@ import { Written } from "../parts/written";
 import { draftOf, headcount, likeIt, type Draft, type Spec } from "../state/draft";
 import { countOf, gridOf, planOf, seedsOf, type Plan } from "../state/plan";
 import { go, place } from "../state/router";
+import { flawOf } from "../state/schema";
 import { useValue } from "../state/value";
 import { PlanForm } from "./plan";
 import { Crowd, Seats } from "./seats";
@@ -42,6 +43,7 @@ export function Create() {
       {problem && <Problem text={problem} again={() => (loaded.again(), scenario.again(), begun.again())} />}
       {!loaded.value && !problem && <Loading rows={10} label="Loading the scenarios" />}
       {loaded.value && <Choose scenarios={loaded.value} chosen={chosen} choose={setName} />}
+      {loaded.value && !begun.value && !problem && <Loading rows={10} label="Loading what it is made of" />}
       {scenario.value && begun.value && loaded.value && served.value && (
         <Form
           key={`${scenario.value.name} ${begun.value.key}`}
@@ -84,15 +86,13 @@ interface Begun {
 }
 
 const PLAN: Plan = { axes: [], seeds: "0-4" };
-/** Members of an experiment that are asked for their seeds. */
-const ASKED = 50;
 
 /** @param like a simulation; @param experiment one that is there, or the empty name for a new one */
 async function begin(like: string | null, experiment: string | null): Promise<Begun> {
   const key = `${like} ${experiment}`;
   if (experiment) {
     const found = await experiments.find(experiment);
-    const members = await Promise.all(found.points[0]!.simulations.slice(0, ASKED).map(api.find));
+    const members = await each(found.points[0]!.simulations, api.find);
     return { key, spec: { ...likeIt(members[0]!.spec), name: found.name }, plan: planOf(found.points, members.map((one) => one.seed)) };
   }
   return { key, spec: like ? likeIt((await api.find(like)).spec) : null, plan: experiment === null ? null : PLAN };
@@ -163,7 +163,7 @@ function Form({ scenario, begun, models: served }: FormProps) {
           {plan && <PlanForm plan={plan} spec={spec} params={Object.keys(scenario.params.properties ?? {})} problem={/^(grid|seeds)/.test(wrong?.path ?? "") ? wrong!.text : undefined} change={(next) => change({ plan: next })} />}
         </fieldset>
         <Fold title="As JSON" note="all of it, as it is sent" paths={[]}>
-          <Written label="Simulation" help="What is written here is in the fields above, and the other way round." rows={18} value={spec as Fields} set={(next) => change({ spec: (next ?? {}) as Spec })} />
+          <Written label="Simulation" help="What is written here is in the fields above, and the other way round." rows={18} value={spec as Fields} flaw={(next) => flawOf(next ?? {}, scenario.form, scenario.form)} set={(next) => change({ spec: (next ?? {}) as Spec })} />
         </Fold>
         <footer class="start">
           {failure !== null && <Problem text={words(failure)} />}
@@ -202,7 +202,7 @@ function Rest({ spec, scenario, models: served, change }: PartProps & { models: 
   const population = spec.population as { kind?: string; count?: number } | null | undefined;
   return (
     <div class="folds">
-      <Fold title="Crowd" note={population?.kind ? `${population.count} more agents` : "no agents but those above"} paths={["population"]}>
+      <Fold title="Crowd" note={population?.kind ? `${population.count ?? 0} more agents` : "no agents but those above"} paths={["population"]}>
         <Crowd spec={spec} scenario={scenario} models={served} change={change} />
       </Fold>
       <Fold title="Who hears whom" note={kindOf(spec.topology)} paths={["topology", "interceptors"]}>
@@ -244,7 +244,7 @@ function wrongIn(failure: unknown): Wrong | null {
 }
 
 function summary({ spec, plan }: Draft): string {
-  const of = `${(spec.scenario ?? "").replaceAll("_", " ")}, ${headcount(spec)} agents, at most ${spec.max_ticks} ticks`;
+  const of = `${(spec.scenario ?? "no scenario").replaceAll("_", " ")}, ${headcount(spec)} agents, at most ${spec.max_ticks ?? "?"} ticks`;
   return plan ? `${countOf(plan)} times ${of}` : of;
 }
 

@@ -5,7 +5,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import * as api from "../api/experiments";
 import * as simulations from "../api/simulations";
 import type { ExperimentDetail, Interval, Point } from "../api/types";
-import { counted, Dialog, Loading, Problem, StatusBadge, useLoaded, usePolled, useTask } from "../parts/basics";
+import { counted, Dialog, Loading, Problem, StatusBadge, useLoaded, useTask } from "../parts/basics";
 import { Icon } from "../parts/icon";
 import { IntervalChart } from "../parts/interval_chart";
 import { Progress } from "../parts/progress";
@@ -16,7 +16,7 @@ import { link } from "../state/router";
 const REFRESH_MS = 1500;
 
 export function ExperimentPage({ id }: { id: string }) {
-  const loaded = usePolled(() => api.find(id), [id], REFRESH_MS, (one) => !isSettled(one));
+  const loaded = useLoaded(() => api.find(id), [id], (one) => (isSettled(one) ? null : REFRESH_MS));
   const [stopping, setStopping] = useState(false);
   const experiment = loaded.value;
   useEffect(() => {

@@ -1,15 +1,17 @@
 /** All experiments and how far they are. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 import * as api from "../api/experiments";
-import type { Experiment } from "../api/types";
-import { Empty, Loading, Problem, useLoaded, usePolled } from "../parts/basics";
+import type { Experiment, ExperimentDetail } from "../api/types";
+import { Empty, Loading, Problem, useLoaded } from "../parts/basics";
 import { Progress } from "../parts/progress";
-import { isSettled } from "../state/experiment";
+import { isSettled, moves } from "../state/experiment";
 import { link } from "../state/router";
 
 const REFRESH_MS = 4000;
+/** What stands still waits for somebody. */
+const STILL_MS = 20_000;
 const NEW = link(["new"], { experiment: "" });
 
 export function Experiments() {
@@ -62,13 +64,35 @@ export function Experiments() {
 }
 
 function Row({ experiment }: { experiment: Experiment }) {
-  const loaded = usePolled(() => api.find(experiment.id), [experiment.id], REFRESH_MS, (one) => !isSettled(one));
+  const row = useRef<HTMLTableRowElement>(null);
+  const find = async () => {
+    await onScreen(row.current!);
+    return await api.find(experiment.id);
+  };
+  const loaded = useLoaded(find, [experiment.id], refresh);
   return (
-    <tr>
+    <tr ref={row}>
       <th scope="row">
         <a href={link(["experiments", experiment.id])}>{experiment.name}</a> <code class="id">{experiment.id}</code>
       </th>
       <td>{loaded.problem ? loaded.problem : loaded.value ? <Progress states={loaded.value.states} of={experiment.simulations} /> : `${experiment.simulations} simulations`}</td>
     </tr>
   );
+}
+
+function refresh(experiment: ExperimentDetail): number | null {
+  if (isSettled(experiment)) return null;
+  return moves(experiment) ? REFRESH_MS : STILL_MS;
+}
+
+/** Waits until something is seen, so that no call is made for what is not. */
+function onScreen(element: Element): Promise<void> {
+  return new Promise((seen) => {
+    const observer = new IntersectionObserver((entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      observer.disconnect();
+      seen();
+    });
+    observer.observe(element);
+  });
 }

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import * as api from "../api/simulations";
-import { Empty, Loading, Problem, StatusBadge, usePolled } from "../parts/basics";
+import { Empty, Loading, Problem, StatusBadge, useLoaded } from "../parts/basics";
 import { link } from "../state/router";
 
 const REFRESH_MS = 3000;
@@ -13,7 +13,7 @@ export function List() {
   const [text, setText] = useState("");
   const [pages, setPages] = useState(1);
   const [status, setStatus] = useState("");
-  const loaded = usePolled(() => api.list(pages, status), [pages, status], REFRESH_MS);
+  const loaded = useLoaded(() => api.list(pages, status), [pages, status], () => REFRESH_MS);
   useEffect(() => {
     document.title = "Simulations · Steerline";
   }, []);

@@ -29,15 +29,15 @@ export function Seats({ spec, scenario, models, change }: CastProps) {
       {!models.length && <p class="quiet">This endpoint serves no model, so policies and people play.</p>}
       <ul>
         {agents.map((agent, place) => (
-          <Seat key={place} agent={agent} who={agent.id} path={`agents.${place}`} schema="AgentSpec" scenario={scenario} models={models} put={(next) => put(place, next)} remove={() => change({ agents: agents.filter((_, where) => where !== place) })}>
-            <Badge agent={agent.id} all={all} steered={(strengthOf(agent.brain, {}) ?? 0) > 0} />
+          <Seat key={place} agent={agent} who={agent.id ?? `number ${place + 1}`} path={`agents.${place}`} schema="AgentSpec" scenario={scenario} models={models} put={(next) => put(place, next)} remove={() => change({ agents: agents.filter((_, where) => where !== place) })}>
+            <Badge agent={agent.id ?? ""} all={all} steered={(strengthOf(agent.brain, {}) ?? 0) > 0} />
             <input
               type="text"
               aria-label={`Name of agent ${agent.id}`}
               class="name"
               required
               pattern="[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,62}"
-              value={agent.id}
+              value={agent.id ?? ""}
               onInput={(event) => put(place, { ...agent, id: event.currentTarget.value })}
             />
           </Seat>
@@ -87,15 +87,16 @@ interface GroupsProps {
 
 function Groups({ mix, scenario, models, set }: GroupsProps) {
   const { root } = useContext(FormContext);
-  const put = (place: number, next: GroupSpec) => set({ ...mix, groups: mix.groups.map((one, where) => (where === place ? next : one)) });
+  const groups = mix.groups ?? [];
+  const put = (place: number, next: GroupSpec) => set({ ...mix, groups: groups.map((one, where) => (where === place ? next : one)) });
   return (
     <fieldset class="seats">
       <legend class="hidden">Groups</legend>
       <SchemaFields schema={root.$defs!.MixedPopulation!} value={mix as unknown as Fields} path="population" skip={["kind", "groups"]} change={(next) => set(next as unknown as Mix)} />
       <ul>
-        {mix.groups.map((one, place) => (
-          <Seat key={place} agent={one} who={`group ${place + 1}`} path={`population.groups.${place}`} schema="GroupSpec" scenario={scenario} models={models} put={(next) => put(place, next)} remove={mix.groups.length > 1 ? () => set({ ...mix, groups: mix.groups.filter((_, where) => where !== place) }) : undefined}>
-            <span class="share">{share(mix, one)}</span>
+        {groups.map((one, place) => (
+          <Seat key={place} agent={one} who={`group ${place + 1}`} path={`population.groups.${place}`} schema="GroupSpec" scenario={scenario} models={models} put={(next) => put(place, next)} remove={groups.length > 1 ? () => set({ ...mix, groups: groups.filter((_, where) => where !== place) }) : undefined}>
+            <span class="share">{share(groups, one)}</span>
             <label class="weight">
               Weight
               <input type="number" aria-label={`Weight of group ${place + 1}`} required min={0} step="any" value={Number(one.weight ?? 1)} onInput={(event) => put(place, { ...one, weight: Number(event.currentTarget.value) })} />
@@ -103,15 +104,15 @@ function Groups({ mix, scenario, models, set }: GroupsProps) {
           </Seat>
         ))}
       </ul>
-      <button type="button" class="small" onClick={() => set({ ...mix, groups: [...mix.groups, group(scenario, mix.groups.length)] })}>
+      <button type="button" class="small" onClick={() => set({ ...mix, groups: [...groups, group(scenario, groups.length)] })}>
         <Icon name="plus" /> Add a group
       </button>
     </fieldset>
   );
 }
 
-function share(mix: Mix, group: GroupSpec): string {
-  const sum = mix.groups.reduce((all, one) => all + Number(one.weight ?? 1), 0);
+function share(groups: readonly GroupSpec[], group: GroupSpec): string {
+  const sum = groups.reduce((all, one) => all + Number(one.weight ?? 1), 0);
   return sum > 0 ? `${Math.round((100 * Number(group.weight ?? 1)) / sum)} %` : "";
 }
 
