@@ -31,6 +31,7 @@ from steerline.config.simulation import SimulationSpec
 from steerline.config.simulation_agents import AgentSpec
 from steerline.errors import ConfigError
 from steerline.serving.posted import check_posted_agents
+from steerline.serving.teams import is_put_off
 from steerline.simulation.replay import fork
 from steerline.simulation.steering_agents import steered
 from steerline.simulation.store.base import Control, Hosted
@@ -179,7 +180,7 @@ def _add_agents(command: Command, desk: Desk) -> None:
 
 def _first_tick(hosted: Hosted) -> int:
     """From where a simulation is stepped: steps that were asked for and are not played yet come first."""
-    if status_of(hosted) not in ("queued", "running"):
+    if status_of(hosted) not in ("queued", "running") or (hosted.until is None and is_put_off(hosted)):
         return hosted.ticks
     if hosted.until is None:
         raise ApiError(409, "simulation_state", "it runs freely; pause it before you step it")

@@ -25,7 +25,7 @@ from steerline.serving.paying import charge
 from steerline.serving.posted import parts_of
 from steerline.serving.worlds import world_at
 from steerline.simulation.game import Game
-from steerline.simulation.store.base import Call, Control, Store
+from steerline.simulation.store.base import Call, Control, Hosted, Store
 
 _TURNS = ("action.taken", "action.invalid")
 _OVER = ("ended", "stopped")
@@ -147,11 +147,12 @@ def ask_agent(store: Store, sim: str, agent: str, question: str, drawn: Drawn) -
         SimulationError: nobody plays the simulation now, so that nobody would answer.
     """
     record, hosted = store.find(sim), store.hosted(sim)
-    if record is None or hosted is None or hosted.due is None or record.status in _OVER:
+    is_played = hosted is not None and hosted.due is not None and not is_put_off(hosted)
+    if record is None or not is_played or record.status in _OVER:
         raise SimulationError(
             "agents answer while their simulation is played",
             where=sim,
-            got="no such simulation" if record is None else record.status,
+            got="no such simulation" if record is None else f"{record.status}: {record.reason}",
             fix="resume it, or ask an agent of one that is running",
         )
     control = uuid.uuid4().hex
@@ -186,14 +187,18 @@ async def agent_answers(
                     return
 
 
+def is_put_off(hosted: Hosted) -> bool:
+    """Whether a simulation stands still until a host plays on by itself: a model was away, or its key's day is used."""
+    return hosted.record.status == "paused" and hosted.due is not None and hosted.due > time.time()
+
+
 def _standstill(store: Store, sim: str) -> NoAnswer | None:
     """Why a simulation that nobody plays any more stands still."""
     hosted = store.hosted(sim)
     if hosted is None or hosted.record.status in _OVER:
         return None
-    # A host plays on by itself once a model that was away should be back; whoever asks does not wait for that.
-    is_later = hosted.record.status == "paused" and hosted.due is not None and hosted.due > time.time()
-    if hosted.due is not None and not is_later:
+    # Whoever asks does not wait until a host plays on by itself.
+    if hosted.due is not None and not is_put_off(hosted):
         return None
     return NoAnswer(f"{sim} is {hosted.record.status}: {hosted.record.reason}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 import zipfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -191,6 +192,22 @@ def test_a_simulation_is_paused_stepped_resumed_and_stopped(tmp_path: Path) -> N
         assert (await client.post(f"{SIMS}/{sim}:stop")).status_code == 202
 
     with_service(tmp_path, story)
+
+
+def test_one_that_is_put_off_may_be_stepped(tmp_path: Path) -> None:
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        sim = (await client.post(SIMS, json=SCRIPTED)).json()["id"]
+        lease = store.acquire(sim, "a host", 30.0)
+        store.stand_still(lease, "paused", "its key has used its day", served=1, again_at=time.time() + 3600)
+        assert (await client.post(f"{SIMS}/{sim}:step", json={"ticks": 2})).status_code == 202
+        hosted = store.hosted(sim)
+        assert hosted is not None
+        assert hosted.until == 2
+        # Nobody has played it yet, and steps add up.
+        await client.post(f"{SIMS}/{sim}:step")
+        assert store.hosted(sim).until == 3  # type: ignore[union-attr]
+
+    with_service(tmp_path, story, plays=False)
 
 
 def test_unknown_simulations_agents_and_ticks_are_404(tmp_path: Path) -> None:

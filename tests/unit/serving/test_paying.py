@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from steerline.errors import AccessError
+from steerline.errors import AccessError, SimulationError
 from steerline.inference.request import Usage
 from steerline.serving.keys import SCOPES, KeyBook
 from steerline.serving.paying import Paid, Purses, charge
+from steerline.serving.teams import Drawn, ask_agent
 from steerline.serving.usage import UsageBook
 from steerline.simulation.action import Integer
 from steerline.simulation.interruption import Interruption
@@ -95,6 +96,10 @@ def test_a_simulation_whose_key_has_used_its_day_pauses_and_says_why_until_anoth
     assert hosted is not None
     assert hosted.due is not None
     assert hosted.due - time.time() == pytest.approx(_DAY_S - 100, abs=60)
+    with pytest.raises(SimulationError, match="while their simulation is played") as refused:
+        ask_agent(store, "s", "a", "Why?", Drawn())
+    assert "has used" in str(refused.value.got)
+    assert not store.controls("s")
     other = bank.key("bob")
     asked(store, "s", other)
     stands(store, bank, "ended")
