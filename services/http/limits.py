@@ -23,8 +23,8 @@ class Slots:
     Args:
         count: how many.
         what: they are, for the message.
-        share: of those that no other key holds, the share that one key may hold: at 0.5 one alone holds half of all,
-            two a third each, so that the next one finds room.
+        share: of those that no other key holds, the share that one key may hold: at 0.5 the first to come holds half
+            of all at most, the next half of what the first leaves, so that another one finds room.
     """
 
     def __init__(self, count: int, what: str, share: float = 1.0) -> None:
@@ -58,8 +58,8 @@ class Slots:
             raise ApiError(
                 429,
                 "share_taken",
-                f"this key holds {own} of {self.count} {self._what}, and may hold no more while others hold "
-                f"{self.taken - own} (`limits.key_share`); end some, or try again later",
+                f"this key holds {own} of {self.count} {self._what}, and one key may hold {self._share:.0%} of those "
+                "that no other holds (`limits.key_share`); end some, or try again later",
                 retry_after_s=_PAUSE_S,
             )
         self._held[key] += 1

@@ -146,6 +146,7 @@ def test_one_key_leaves_slots_to_the_others_and_the_next_finds_room(tmp_path: Pa
                 refused = await fill(headers)
                 assert app.state.texts.taken == taken
                 assert (refused.status_code, refused.json()["error"]["code"]) == (429, "share_taken")
+                assert "may hold 50% of those that no other holds" in refused.json()["error"]["message"]
                 assert int(refused.headers["Retry-After"]) >= 1
             held.set()
         assert app.state.texts.taken == 0
