@@ -60,7 +60,13 @@ def web_app(parts: Parts) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     if access.cors_origins:
         # Keys travel in a header that pages set themselves, so no cookies are let through.
-        app.add_middleware(CORSMiddleware, allow_origins=access.cors_origins, allow_methods=["*"], allow_headers=["*"])
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=access.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After"],
+        )
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
     return app
 

@@ -144,7 +144,9 @@ def test_other_sites_may_call_only_when_they_are_named(tmp_path: Path) -> None:
     closed = get(web_app(parts_in(tmp_path)), "/healthz", lab)
     assert "Access-Control-Allow-Origin" not in closed.headers
     opened = web_app(parts_in(tmp_path, {"access": {"cors_origins": ["https://lab.example.org"]}}))
-    assert get(opened, "/healthz", lab).headers["Access-Control-Allow-Origin"] == "https://lab.example.org"
+    headers = get(opened, "/healthz", lab).headers
+    assert headers["Access-Control-Allow-Origin"] == "https://lab.example.org"
+    assert headers["Access-Control-Expose-Headers"] == "Retry-After"
     assert "Access-Control-Allow-Origin" not in get(opened, "/healthz", {"Origin": "https://else.where"}).headers
 
 
