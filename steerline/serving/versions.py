@@ -82,6 +82,7 @@ class Versions:
         self._names = {name: _LookUps() for name in allow}
         self._found: dict[str, tuple[Registered, float]] = {}
         self._missing: dict[str, float] = {}
+        self._listing: asyncio.Task[list[str]] | None = None
         # Apart from the threads that everything else of the process shares.
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="steerline-registry")
 
@@ -107,8 +108,10 @@ class Versions:
 
     async def references(self) -> list[str]:
         """What may be asked for by alias, as far as the server says so in time."""
-        listed = await asyncio.gather(*map(self._aliases, self._names))
-        return [reference for found in listed for reference in found]
+        if self._listing is None or self._listing.done():
+            self._listing = asyncio.create_task(self._list())
+        # Whoever stops waiting leaves it to the others.
+        return await asyncio.shield(self._listing)
 
     def close(self) -> None:
         """Ends the threads after what they are at."""
@@ -146,6 +149,10 @@ class Versions:
         fresh_s = _ALIAS_FRESH_S if "@" in reference else _VERSION_FRESH_S
         self._found[reference] = version, self._clock() + fresh_s
         return version
+
+    async def _list(self) -> list[str]:
+        listed = await asyncio.gather(*map(self._aliases, self._names))
+        return [reference for found in listed for reference in found]
 
     async def _aliases(self, name: str) -> list[str]:
         try:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pytest
+
 from steerline.errors import TrackingError
 from steerline.inference.request import Failure
 from steerline.serving.versions import RegistryAccess, Versions
@@ -19,7 +21,9 @@ class Registry:
 
     asked: list[str] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
+    listed: list[str] = field(default_factory=list)
     away: bool = False
+    hangs: bool = False
     now: float = 0.0
 
     def find(self, reference: str) -> Registered | None:
@@ -32,6 +36,9 @@ class Registry:
         return Registered(name, version, None, "/weights") if version == "1" else None
 
     def aliases(self, name: str) -> Mapping[str, str]:
+        self.listed.append(name)
+        if self.hangs:
+            assert self.gate.wait(10)
         return {"champion": "1"}
 
     def versions(self, wait_s: float = 10.0) -> Versions:
@@ -69,6 +76,23 @@ def test_a_reference_is_looked_up_once_for_all_who_ask() -> None:
         found = await asyncio.gather(*(versions.find("models:/slow/1") for _ in range(40)))
         assert {kind(one) for one in found} == {"models:/slow/1"}
         assert registry.asked == ["models:/slow/1"]
+
+    asyncio.run(play())
+
+
+def test_the_registry_is_asked_once_for_its_aliases_by_all_who_want_them_and_some_give_up() -> None:
+    async def play() -> None:
+        registry = Registry(hangs=True)
+        versions = registry.versions()
+        for _ in range(8):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(versions.references(), 0.001)
+        registry.gate.set()
+        assert await versions.references() == ["models:/quick@champion", "models:/slow@champion"]
+        assert sorted(registry.listed) == ["quick", "slow"]
+        await versions.references()
+        assert len(registry.listed) == 4
+        versions.close()
 
     asyncio.run(play())
 
