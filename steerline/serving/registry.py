@@ -96,7 +96,10 @@ class RegisteredModels:
         place.users += 1
         try:
             done, _ = await asyncio.wait({place.opening}, timeout=self._wait_s)
-            yield place.opening.result() if done else Failure("busy", f"{version.uri} is being loaded", PAUSE_S)
+            if place.opening.cancelled():
+                yield Failure("unavailable", f"{version.uri} is not loaded any more: the endpoint ends", PAUSE_S)
+            else:
+                yield place.opening.result() if done else Failure("busy", f"{version.uri} is being loaded", PAUSE_S)
         finally:
             place.users -= 1
 

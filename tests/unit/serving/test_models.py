@@ -221,6 +221,21 @@ def test_who_waits_too_long_for_a_model_is_told_to_come_again_and_finds_it_loade
     asyncio.run(play())
 
 
+def test_who_waits_for_a_model_when_all_end_is_told_so() -> None:
+    async def play() -> None:
+        registry = Registry(gate=threading.Event())
+        registered = registry.models()
+        waiting = asyncio.create_task(one(ServedModels(SPEC, {}, registered), "models:/a/1"))
+        while not registry.fetched:
+            await asyncio.sleep(0)
+        await registered.close()
+        assert await waiting == "unavailable"
+        assert registry.gate is not None
+        registry.gate.set()
+
+    asyncio.run(play())
+
+
 def test_a_model_that_is_being_asked_is_not_thrown_out() -> None:
     async def play() -> None:
         registry = Registry()
