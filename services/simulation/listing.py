@@ -20,6 +20,7 @@ from services.simulation.forms import (
 )
 from steerline.config.simulation import SimulationSpec
 from steerline.errors import ConfigError
+from steerline.serving.paying import PAYER
 from steerline.serving.posted import check_posted
 from steerline.simulation.game import Game
 
@@ -122,5 +123,7 @@ def _detail(desk: Desk, sim: str) -> SimulationDetail:
     operations = [
         OperationView(time=entry.time, kind=entry.kind, payload=dict(entry.payload))
         for entry in desk.store.operations(sim)[-_OPERATIONS:]
+        # Whose key pays is nobody else's to know.
+        if entry.kind != PAYER
     ]
     return SimulationDetail(**view_of(hosted).model_dump(), spec=dict(hosted.record.spec), operations=operations)

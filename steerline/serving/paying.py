@@ -103,22 +103,20 @@ class Purse:
         except AccessError as error:
             log.warning("nobody knows who may pay, and it is tried again: %s", error)
             raise Interruption("paused", "the keys and what they used cannot be read now", AGAIN_S) from error
+        # Whoever may look at the simulation reads this: whose key it is, and what it used, is not theirs to know.
         if key is None:
-            raise Interruption(
-                "paused", f"the key {self._key} that pays for it was revoked, or has expired; resume it with another"
-            )
+            raise Interruption("paused", "the key that pays for it was revoked, or has expired; resume it with another")
         if key.tokens_per_day is not None and used >= key.tokens_per_day:
             raise Interruption(
                 "paused",
-                f"the key {key.name} that pays for it has used {used} of its {key.tokens_per_day} tokens of today; "
-                "it goes on by itself at midnight, UTC",
+                "the key that pays for it has used its tokens of today; it goes on by itself at midnight, UTC",
                 self._usage.seconds_to_midnight(),
             )
         if key.tokens_per_day is not None and used + held >= key.tokens_per_day:
             raise Interruption(
                 "paused",
-                f"the key {key.name} that pays for it has used {used} of its {key.tokens_per_day} tokens of today, and "
-                f"{held} may come of what its other simulations ask now; it goes on by itself after that",
+                "what other simulations ask now may take what is left today of the key that pays for it; it goes on by "
+                "itself after that",
                 AGAIN_S,
             )
 

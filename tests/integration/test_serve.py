@@ -191,7 +191,7 @@ def test_a_simulation_pauses_once_its_key_has_used_its_day(endpoint: Endpoint, s
     form = {"scenario": "public_goods", "params": {"rounds": 50}, "max_ticks": 50, "agents": agents}
     sim = frugal.post("/v1/simulations", form).json()["id"]
     view = eventually(lambda: view if (view := frugal.get(f"/v1/simulations/{sim}").json())["reason"] else None)
-    assert "the key frugal that pays for it has used" in view["reason"]
+    assert "the key that pays for it has used" in view["reason"]
     assert view["tick"] < 50
     refused = frugal.post("/v1/simulations", form)
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "token_quota_exceeded")

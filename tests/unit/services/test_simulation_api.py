@@ -547,6 +547,9 @@ def test_whoever_asked_last_to_have_it_played_pays(tmp_path: Path) -> None:
             for one in (sim, *made["points"][0]["simulations"])
         }
         assert list(payers.values()) == [[first.id, second.id], [second.id], [second.id]]
+        shown = (await client.get(f"{SIMS}/{sim}", headers=by_bob)).text
+        assert first.id not in shown
+        assert second.id not in shown
 
     with_service(tmp_path, story, plays=False, access={"required": True})
 
