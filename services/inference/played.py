@@ -13,7 +13,7 @@ from services.http.errors import ApiError
 from services.http.standing import while_good
 from services.inference.asking import Head, reported, sampling_of, tokens_of
 from services.inference.conversation import question
-from services.inference.requests import ChatCompletionRequest
+from services.inference.requests import ChatCompletionRequest, TextFormat
 from services.inference.responses import (
     AnswerMessage,
     ChatChoice,
@@ -58,7 +58,14 @@ _HEARTBEAT_S = 1.0
 
 
 # What some clients send though it says nothing.
-_NEUTRAL = {"n": 1, "logprobs": False}
+_NEUTRAL = {
+    "n": 1,
+    "logprobs": False,
+    "top_logprobs": 0,
+    "response_format": TextFormat(type="text"),
+    "tool_choice": "none",
+    "steering": 0,
+}
 
 
 @dataclass(frozen=True)

@@ -242,6 +242,24 @@ def test_what_does_not_act_on_a_team_is_refused(tmp_path: Path, field: dict[str,
     asyncio.run(play())
 
 
+def test_what_says_nothing_may_stand_in_a_question_to_a_team(tmp_path: Path) -> None:
+    says_nothing: dict[str, Any] = {
+        "n": 1,
+        "logprobs": False,
+        "top_logprobs": 0,
+        "response_format": {"type": "text"},
+        "tool_choice": "none",
+        "steering": 0,
+    }
+
+    async def play() -> None:
+        async with endpoint(tmp_path) as (client, _):
+            response = await client.post(CHATS, json=chat("team:panel", **says_nothing))
+            assert response.status_code == 200, response.json()
+
+    asyncio.run(play())
+
+
 @pytest.mark.parametrize(
     ("team", "error"),
     [
