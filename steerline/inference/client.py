@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -15,24 +14,12 @@ from steerline.config.inference import ClientSpec
 from steerline.errors import InferenceError
 from steerline.inference.entry import Ticket
 from steerline.inference.lane import Lane
-from steerline.inference.request import Backend, GenRequest, GenResult, Usage
+from steerline.inference.request import Backend, GenRequest, GenResult
 
 T = TypeVar("T")
 OnResult = Callable[[int, GenResult], None]
+Booked = Callable[[GenRequest, GenResult], None]
 Work = Callable[["Caller"], Coroutine[Any, Any, T]]
-
-
-@dataclass
-class Spent:
-    """What one simulation's requests took so far. An answer that several share counts once."""
-
-    answers: int = 0
-    failures: int = 0
-    """Requests that stayed without an answer."""
-    retries: int = 0
-    usage: Usage = field(default_factory=Usage)
-    seconds: float = 0.0
-    """Of the answers' own time, summed."""
 
 
 class InferenceClient:
@@ -44,14 +31,18 @@ class InferenceClient:
     Args:
         backends: by alias; the client closes them.
         spec: limits; none takes the defaults.
+        booked: told of each request that was answered, or never will be, whether or not anybody still waits for it. An
+            answer that several share comes once.
     """
 
-    def __init__(self, backends: Mapping[str, Backend], spec: ClientSpec | None = None) -> None:
+    def __init__(
+        self, backends: Mapping[str, Backend], spec: ClientSpec | None = None, booked: Booked | None = None
+    ) -> None:
         self._spec = spec or ClientSpec()
+        self._booked = booked or (lambda *_: None)
         self._lanes: dict[str, Lane] = {}
         for model, backend in backends.items():
             self.add(model, backend)
-        self._spent: defaultdict[str, Spent] = defaultdict(Spent)
         self._running = 0
         self._looking = False
 
@@ -70,7 +61,7 @@ class InferenceClient:
     def add(self, model: str, backend: Backend) -> None:
         """Reach another model, by an alias that is not taken; the client closes its backend."""
         assert model not in self._lanes, f"{model} is reached already"
-        self._lanes[model] = Lane(model, backend, self._spec, self._book, self.look)
+        self._lanes[model] = Lane(model, backend, self._spec, self._booked, self.look)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -84,14 +75,6 @@ class InferenceClient:
             names: what the caller calls a model, to its alias here; what is not named bears its alias.
         """
         return Caller(self, names or {})
-
-    def spent(self, simulation: str) -> Spent:
-        """What a simulation's requests took so far."""
-        return self._spent[simulation]
-
-    def forget(self, simulation: str) -> None:
-        """Drops the account of a simulation that has ended."""
-        self._spent.pop(simulation, None)
 
     def lane(self, model: str) -> Lane:
         """The queue of an alias.
@@ -119,16 +102,6 @@ class InferenceClient:
         self._looking = False
         for lane in self._lanes.values():
             lane.pump(complete=self._running == 0)
-
-    def _book(self, request: GenRequest, result: GenResult) -> None:
-        spent = self._spent[request.simulation]
-        spent.retries += result.attempts - 1
-        spent.seconds += result.seconds
-        if result.failure is None:
-            spent.answers += 1
-            spent.usage += result.usage
-        else:
-            spent.failures += 1
 
 
 class Caller:

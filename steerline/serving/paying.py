@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from steerline.config.simulation_agents import model_part
 from steerline.errors import AccessError
-from steerline.inference.request import Usage
+from steerline.inference.request import GenRequest, GenResult
 from steerline.serving.keys import KeyBook
 from steerline.serving.usage import UsageBook
 from steerline.simulation.asking import AGAIN_S
@@ -23,6 +24,8 @@ log = logging.getLogger("steerline.serving")
 
 PAYER = "payer"
 """Operation that says which key pays for what is played from then on."""
+MOST_PAYERS = 10_000
+"""Simulations whose payers are known once they are played no longer, for answers that come late."""
 
 
 def charge(store: Store, sim: str, key: str | None) -> None:
@@ -42,22 +45,57 @@ class Purses:
     def __init__(self, keys: KeyBook, usage: UsageBook) -> None:
         self.keys = keys
         self.usage = usage
-        self.lock = threading.Lock()
-        """Of `held`: each simulation is played in a thread of its own."""
+        self.lock = threading.RLock()
+        """Of the book and of `held`: each simulation is played in a thread of its own."""
         self.held: Counter[str] = Counter()
         """Tokens that may come of what models are asked now, by key, of all simulations of this process."""
+        self._owing = threading.Lock()
+        """Of what follows, and never held for long: an event loop takes it."""
+        self._payers: dict[str, str] = {}
+        self._owed: Counter[str] = Counter()
 
-    def of(self, store: Store, sim: str, spent: Callable[[], Usage]) -> Purse | None:
+    def of(self, store: Store, sim: str) -> Purse | None:
         """The purse of who pays for a simulation; none where nobody does, as it was made without keys.
 
         Args:
             store: holds the simulation.
             sim: its name.
-            spent: what its requests took so far.
         """
         paid = (str(entry.payload["key"]) for entry in reversed(store.operations(sim)) if entry.kind == PAYER)
         key = next(paid, None)
-        return None if key is None else Purse(self, key, spent)
+        with self._owing:
+            # The newest come last.
+            self._payers.pop(sim, None)
+            if key is None:
+                return None
+            self._payers[sim] = key
+            if len(self._payers) > MOST_PAYERS:
+                del self._payers[next(iter(self._payers))]
+        return Purse(self, key)
+
+    def book(self, request: GenRequest, result: GenResult) -> None:
+        """Count what an answer took for the key that pays for its simulation, whether or not anybody still waits.
+
+        Call it in an event loop; it is written down elsewhere.
+        """
+        if result.failure is not None:
+            return
+        with self._owing:
+            key = self._payers.get(request.simulation)
+            if key is None:
+                return
+            is_first = not self._owed
+            self._owed[key] += result.usage.prompt_tokens + result.usage.completion_tokens
+        if is_first:
+            asyncio.get_running_loop().run_in_executor(None, self.settle)
+
+    def settle(self) -> None:
+        """Write down what was counted."""
+        with self.lock:
+            with self._owing:
+                owed, self._owed = self._owed, Counter()
+            for key, tokens in owed.items():
+                self.usage.add(key, tokens)
 
 
 class Purse:
@@ -66,14 +104,11 @@ class Purse:
     Args:
         purses: all of them.
         key: id of the one that pays.
-        spent: what the simulation's requests took so far.
     """
 
-    def __init__(self, purses: Purses, key: str, spent: Callable[[], Usage]) -> None:
+    def __init__(self, purses: Purses, key: str) -> None:
         self._purses, self._keys, self._usage = purses, purses.keys, purses.usage
         self._key = key
-        self._spent = spent
-        self._counted = _tokens(spent())
 
     @contextmanager
     def hold(self, tokens: int) -> Iterator[None]:
@@ -85,12 +120,12 @@ class Purse:
         """
         held = self._purses.held
         with self._purses.lock:
+            self._purses.settle()
             self._check(held[self._key])
             held[self._key] += tokens
         try:
             yield
         finally:
-            self.settle()
             with self._purses.lock:
                 held[self._key] -= tokens
                 if not held[self._key]:
@@ -120,13 +155,6 @@ class Purse:
                 AGAIN_S,
             )
 
-    def settle(self) -> None:
-        """Count what was spent since the last time."""
-        spent = _tokens(self._spent())
-        if spent > self._counted:
-            self._usage.add(self._key, spent - self._counted)
-            self._counted = spent
-
 
 @dataclass(frozen=True)
 class Paid:
@@ -151,7 +179,3 @@ class Paid:
             return await self.decider.decide(turns)
         with self.purse.hold(sum(llm.sampling.max_tokens for llm in asked)):
             return await self.decider.decide(turns)
-
-
-def _tokens(usage: Usage) -> int:
-    return usage.prompt_tokens + usage.completion_tokens

@@ -119,7 +119,8 @@ class SimulationHost:
         self._leaving = False
 
     async def __aenter__(self) -> Self:
-        self._client = InferenceClient(self._backends, self._client_spec)
+        booked = None if self._purses is None else self._purses.book
+        self._client = InferenceClient(self._backends, self._client_spec, booked)
         self._looker = asyncio.create_task(self._look())
         return self
 
@@ -193,8 +194,6 @@ class SimulationHost:
 
     def _rested(self, sim: str, _task: asyncio.Task[None]) -> None:
         self._played.pop(sim, None)
-        if self._client is not None:
-            self._client.forget(sim)
         self.wake()
 
     def _was_seen_off(self, _task: asyncio.Task[None]) -> None:
@@ -240,11 +239,9 @@ class SimulationHost:
 
     def _paid(self, sim: str, spec: SimulationSpec) -> Callable[[Decider], Decider] | None:
         """Has whoever asked for a simulation pay for what its models are asked."""
-        client = self._client
-        assert client is not None
         if self._purses is None or not spec.models:
             return None
-        purse = self._purses.of(self._store, sim, lambda: client.spent(sim).usage)
+        purse = self._purses.of(self._store, sim)
         return None if purse is None else partial(Paid, purse)
 
     def _take(self, sim: str, ticks: int) -> None:

@@ -208,17 +208,18 @@ def test_a_batch_is_ordered_by_what_its_requests_begin_with() -> None:
 def test_identical_requests_at_temperature_0_are_sent_once_and_paid_once() -> None:
     server = Server(answer=lambda request: GenResult("4", "stop", Usage(10, 1)))
 
-    async def main() -> tuple[list[GenResult], int, Usage]:
-        async with InferenceClient({"m": server}) as client:
-            with client.caller() as me:
-                results = await me.ask_all([ask("2 + 2"), ask("2 + 2"), ask("3 + 3")])
-                return results, client.spent("s").answers, client.spent("s").usage
+    booked: list[GenResult] = []
 
-    results, answers, usage = run(main)
+    async def main() -> list[GenResult]:
+        async with InferenceClient({"m": server}, booked=lambda _, result: booked.append(result)) as client:
+            with client.caller() as me:
+                return await me.ask_all([ask("2 + 2"), ask("2 + 2"), ask("3 + 3")])
+
+    results = run(main)
     assert server.sizes == [2]
     assert [result.text for result in results] == ["4"] * 3
     assert [result.coalesced for result in results] == [False, True, False]
-    assert (answers, usage) == (2, Usage(20, 2))
+    assert [result.usage for result in booked] == [Usage(10, 1)] * 2
 
 
 def test_identical_requests_join_one_that_is_under_way() -> None:
@@ -327,18 +328,20 @@ def test_a_refused_request_is_not_repeated_and_attempts_end() -> None:
     refused = Server(0.0, answer=lambda _: GenResult.failed(Failure("refused", "no such model")))
     never = Server(0.0, answer=lambda _: GenResult.failed(Failure("unavailable", "connection lost")))
 
-    async def main() -> tuple[list[GenResult], int]:
-        async with InferenceClient({"r": refused, "n": never}, ClientSpec(max_attempts=3)) as client:
-            with client.caller() as me:
-                results = await me.ask_all([ask("a", model="r"), ask("a", model="n")])
-                return results, client.spent("s").failures
+    booked: list[GenResult] = []
 
-    results, failures = run(main)
+    async def main() -> list[GenResult]:
+        spec = ClientSpec(max_attempts=3)
+        async with InferenceClient({"r": refused, "n": never}, spec, lambda _, result: booked.append(result)) as client:
+            with client.caller() as me:
+                return await me.ask_all([ask("a", model="r"), ask("a", model="n")])
+
+    results = run(main)
     assert [(result.failure.kind, result.attempts) for result in results if result.failure] == [
         ("refused", 1),
         ("unavailable", 3),
     ]
-    assert (refused.sizes, never.sizes, failures) == ([1], [1, 1, 1], 2)
+    assert (refused.sizes, never.sizes, len(booked)) == ([1], [1, 1, 1], 2)
 
 
 def test_the_number_of_calls_grows_with_success_and_halves_once_for_one_congestion() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from steerline.errors import AccessError, SimulationError
-from steerline.inference.request import Usage
+from steerline.inference.request import GenRequest, GenResult
 from steerline.serving.keys import SCOPES, KeyBook
 from steerline.serving.paying import Paid, Purses, charge
 from steerline.serving.teams import Drawn, ask_agent
@@ -168,12 +168,32 @@ def test_simulations_side_by_side_share_what_is_left_of_a_day_and_one_alone_may_
     for sim in ("s", "t"):
         posted(store, sim, GAME)
         charge(store, sim, key)
-    first, second = (bank.purses.of(store, sim, Usage) for sim in ("s", "t"))
+    first, second = (bank.purses.of(store, sim) for sim in ("s", "t"))
     assert first is not None
     assert second is not None
     asyncio.run(Paid(first, Beside()).decide([turn]))
     asyncio.run(Paid(second, Nothing()).decide([turn]))
     assert asked_now == ["first", "second"]
+
+
+def test_an_answer_that_comes_once_nobody_waits_for_it_is_paid_too(bank: Bank) -> None:
+    class Slow(Server):
+        async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
+            await released.wait()
+            return await super().generate(requests)
+
+    store, key, released = MemoryStore(), bank.key("ann"), asyncio.Event()
+    posted(store, "s", spec(llm(), llm(), max_ticks=1, straggler={"policy": "wait", "timeout_s": 0.01}))
+    asked(store, "s", key)
+
+    async def play() -> None:
+        async with host(store, backends={"m": Slow()}, purses=bank.purses) as played:
+            await until(lambda: status(store, "s") == "paused" and not played.playing)
+            assert bank.usage.today(key) == 0
+            released.set()
+            await until(lambda: bank.usage.today(key), 5.0)
+
+    asyncio.run(play())
 
 
 def test_what_was_made_without_keys_is_played_for_nothing(bank: Bank) -> None:
