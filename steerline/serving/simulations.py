@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -29,7 +30,7 @@ from steerline.errors import LeaseError, SimulationError, SteerlineError, StoreA
 from steerline.inference.client import InferenceClient
 from steerline.inference.request import Backend
 from steerline.serving.paying import Paid, Purses
-from steerline.serving.threads import DistantClient, apart
+from steerline.serving.threads import DistantClient, apart, in_thread
 from steerline.simulation.asking import served_names
 from steerline.simulation.engine import LEASE_S, Engine, HandedOver, Surroundings
 from steerline.simulation.lease_keeper import LeaseKeeper
@@ -40,12 +41,14 @@ log = logging.getLogger("steerline.serving")
 
 RECORDED = "recorded"
 """Operation that says that a tracking server has a simulation that ended, and where."""
-
-
 TAKEN = "taken"
 """Operation that says that a host has taken a simulation on, and after how many ticks."""
+LEFT = "left"
+"""Operation that says that a host has broken off a tick, as it was closed."""
 MOST_DEATHS = 5
-"""Times that a simulation is taken on without a tick or a word of how it went, before it is held to kill its hosts."""
+"""Hosts that take a simulation on without a tick or a word of how it went, before it is held to kill them."""
+END_S = 5.0
+"""Seconds that a host that closes waits for ticks that it has broken off."""
 
 
 class Recording(Protocol):
@@ -111,8 +114,10 @@ class SimulationHost:
         self._grace_s = grace_s
         self._client: InferenceClient | None = None
         self._played: dict[str, asyncio.Task[None]] = {}
+        # What could not be played, for a while: another attempt at once would go the same way.
+        self._held_back: set[str] = set()
         # One at a time, for figures are drawn by a library that does one thing at a time.
-        self._seen_off: asyncio.Task[None] | None = None
+        self._seen_off: asyncio.Future[None] | None = None
         self._record_after = 0.0
         self._looker: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
@@ -159,7 +164,9 @@ class SimulationHost:
             _, late = await asyncio.wait(tasks, timeout=self._grace_s)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            if late:
+                # One that computes hears of it once it gives way. Its lease runs out, should the process end before.
+                await asyncio.wait(late, timeout=END_S)
         if self._client is not None:
             await self._client.close()
             self._client = None
@@ -181,24 +188,33 @@ class SimulationHost:
         free = self._limits.together - len(self._played)
         if free > 0:
             # Those that are played already may be among them, between two leases.
-            found = await asyncio.to_thread(self._store.runnable, free + len(self._played))
-            for sim in [sim for sim in found if sim not in self._played][:free]:
+            others = self._played.keys() | self._held_back
+            found = await asyncio.to_thread(self._store.runnable, free + len(others))
+            for sim in [sim for sim in found if sim not in others][:free]:
                 name, attending = f"simulation {sim}", self._attend(sim, asyncio.get_running_loop())
                 self._played[sim] = task = asyncio.create_task(apart(attending, name), name=name)
                 task.add_done_callback(partial(self._rested, sim))
         if self._seen_off is None and time.monotonic() >= self._record_after:
             for sim in await asyncio.to_thread(partial(self._store.runnable, 1, ended=True)):
                 name = f"end of simulation {sim}"
-                self._seen_off = asyncio.create_task(apart(self._see_off(sim), name), name=name)
-                self._seen_off.add_done_callback(self._was_seen_off)
+                # What records may run an event loop of its own, so that none runs there.
+                self._seen_off = in_thread(partial(self._see_off, sim), name)
+                self._seen_off.add_done_callback(partial(self._was_seen_off, sim))
 
-    def _rested(self, sim: str, _task: asyncio.Task[None]) -> None:
+    def _rested(self, sim: str, task: asyncio.Task[None]) -> None:
         self._played.pop(sim, None)
-        self.wake()
+        if _succeeded(task, f"simulation {sim} is left, and is tried again"):
+            self.wake()
+        else:
+            self._held_back.add(sim)
+            asyncio.get_running_loop().call_later(self._limits.look_every_s, self._held_back.discard, sim)
 
-    def _was_seen_off(self, _task: asyncio.Task[None]) -> None:
+    def _was_seen_off(self, sim: str, task: asyncio.Future[None]) -> None:
         self._seen_off = None
-        self.wake()
+        if _succeeded(task, f"simulation {sim} is left to be seen off"):
+            self.wake()
+        else:
+            self._record_after = max(self._record_after, time.monotonic() + self._limits.look_every_s)
 
     async def _attend(self, sim: str, home: asyncio.AbstractEventLoop) -> None:
         """Play a simulation until it stands still. What fails stays with it.
@@ -206,6 +222,9 @@ class SimulationHost:
         Args:
             sim: the simulation.
             home: the host's event loop; this runs in another one.
+
+        Raises:
+            StoreAwayError: the store does not answer; the lease runs out, and whoever finds the store again goes on.
         """
         served = 0
         try:
@@ -216,10 +235,12 @@ class SimulationHost:
             log.info("simulation %s is handed over", sim)
         except LeaseError as error:
             log.info("another host has simulation %s: %s", sim, error.got)
-        except StoreAwayError as error:
-            # Its lease runs out, and whoever finds the store again goes on.
-            log.warning("simulation %s waits for its store: %s", sim, error)
-        except Exception as error:  # noqa: BLE001  a scenario or policy of somebody's own may raise anything
+        except StoreAwayError:
+            raise
+        except asyncio.CancelledError:
+            self._store.operate(sim, LEFT, {"by": self.name})
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a scenario of somebody's own may raise anything
             self._fail(sim, served, error)
 
     async def _play(self, sim: str, home: asyncio.AbstractEventLoop) -> None:
@@ -253,14 +274,14 @@ class SimulationHost:
         """
         # The engine takes the lease again, as the same owner. Without it, hosts that come too late would count as dead.
         self._store.acquire(sim, self.name, self._limits.lease_s)
-        deaths = 0
-        for entry in reversed(self._store.operations(sim)):
-            if entry.kind != TAKEN or entry.payload["ticks"] != ticks:
-                break
-            deaths += 1
-        if deaths >= MOST_DEATHS:
+        before = takewhile(
+            lambda entry: entry.kind == TAKEN and entry.payload["ticks"] == ticks, reversed(self._store.operations(sim))
+        )
+        # This one is alive, however often it had to leave the simulation because the store did not answer.
+        dead = {entry.payload["by"] for entry in before} - {self.name}
+        if len(dead) >= MOST_DEATHS:
             raise SimulationError(
-                f"{deaths} processes that played this simulation died in tick {ticks}",
+                f"{len(dead)} processes that played this simulation died in tick {ticks}",
                 fix="see their logs; it may take more memory than they have",
             )
         self._store.operate(sim, TAKEN, {"by": self.name, "ticks": ticks})
@@ -273,35 +294,29 @@ class SimulationHost:
             if backend is not None:
                 self._client.add(name, backend)
 
-    def _fail(self, sim: str, served: int, error: Exception) -> None:
+    def _fail(self, sim: str, served: int, error: BaseException) -> None:
         """Say in the store why a simulation cannot go on, so that no host tries again before somebody asks."""
         log.warning("simulation %s failed", sim, exc_info=error)
+        lease = self._store.acquire(sim, self.name, self._limits.lease_s)
         try:
-            lease = self._store.acquire(sim, self.name, self._limits.lease_s)
-            try:
-                self._store.stand_still(lease, "failed", told(error), served=served)
-                self._store.operate(sim, "failed", {"reason": told(error)})
-            finally:
-                self._store.release(lease)
-        except SimulationError as second:
-            # It stays runnable: whoever reaches the store next says the same.
-            log.warning("the failure of simulation %s could not be noted: %s", sim, second)
+            self._store.stand_still(lease, "failed", told(error), served=served)
+            self._store.operate(sim, "failed", {"reason": told(error)})
+        finally:
+            self._store.release(lease)
 
-    async def _see_off(self, sim: str) -> None:
+    def _see_off(self, sim: str) -> None:
         """Record a simulation that has ended, and forget that it was wanted. The lease keeps other hosts away."""
         try:
             lease = self._store.acquire(sim, self.name, self._limits.lease_s)
             try:
                 # Whoever takes it over meanwhile sees it off as well, and recording it again changes nothing.
                 with LeaseKeeper(self._store, lease, self._limits.lease_s, lambda error: log.warning("%s", error)):
-                    # What records may run an event loop of its own, so that this one is no place for it.
-                    again_at = await asyncio.to_thread(self._record, sim)
+                    again_at = self._record(sim)
                 self._store.postpone(lease, again_at)
             finally:
                 self._store.release(lease)
-        except SimulationError as error:
-            # It stays to be seen off: by the host that has taken it, or by whoever reaches the store next.
-            log.info("simulation %s is left to be seen off: %s", sim, error)
+        except LeaseError as error:
+            log.info("another host sees simulation %s off: %s", sim, error.got)
 
     def _record(self, sim: str) -> float | None:
         """Record a simulation, once; when to try again, where that failed."""
@@ -319,7 +334,17 @@ class SimulationHost:
         return None
 
 
-def told(error: Exception) -> str:
+def _succeeded(task: asyncio.Future[None], otherwise: str) -> bool:
+    """Whether a task did what it was to do; the log says why it did not."""
+    if task.cancelled():
+        return False
+    error = task.exception()
+    if error is not None:
+        log.warning("%s: %s", otherwise, told(error))
+    return error is None
+
+
+def told(error: BaseException) -> str:
     """An error in words: ours without its place; anything else with its kind and the line that raised it."""
     if isinstance(error, SteerlineError):
         # Whoever looks at the simulation reads it, and a place may be a path of this machine.

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from steerline.config.inference import ClientSpec
 from steerline.errors import StoreAwayError, TrackingError
 from steerline.inference.request import Failure, GenRequest, GenResult
-from steerline.serving.simulations import MOST_DEATHS, RECORDED, TAKEN, HostLimits
+from steerline.serving import simulations
+from steerline.serving.simulations import LEFT, MOST_DEATHS, RECORDED, TAKEN, HostLimits
 from steerline.simulation import asking
 from steerline.simulation.action import Action
 from steerline.simulation.control import Controls
@@ -24,7 +26,7 @@ from steerline.simulation.rng import CounterRng
 from steerline.simulation.runner import run
 from steerline.simulation.scenario import Resolution, State
 from steerline.simulation.scenarios.public_goods import PublicGoods
-from steerline.simulation.store.base import Store
+from steerline.simulation.store.base import Lease, Store
 from steerline.simulation.store.memory import MemoryStore
 from steerline.simulation.store.sqlite import SqliteStore
 from tests.unit.serving.hosting import QUICK, host, is_idle, posted, status, until
@@ -172,6 +174,53 @@ def test_a_simulation_that_kills_its_hosts_is_left_alone_until_somebody_asks(sto
     asyncio.run(play())
 
 
+def test_a_host_that_is_closed_in_a_tick_does_not_count_as_killed(store: Store) -> None:
+    posted(store, "s", GAME)
+
+    async def play_for_a_while() -> None:
+        asked = asyncio.Event()
+
+        class Stuck(Server):
+            async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
+                asked.set()
+                return await asyncio.Future()
+
+        async with host(store, backends={"m": Stuck()}, grace_s=0.0):
+            await until(asked.is_set)
+
+    for _ in range(MOST_DEATHS + 1):
+        asyncio.run(play_for_a_while())
+    assert status(store, "s") == "running"
+    assert kinds(store, "s") == [TAKEN, LEFT] * (MOST_DEATHS + 1)
+
+
+@pytest.mark.parametrize("error", [StoreAwayError("the disk is full"), sqlite3.OperationalError("no such table")])
+def test_what_cannot_be_played_now_is_left_for_a_while_and_the_others_are_played(error: Exception) -> None:
+    class Broken(MemoryStore):
+        attempts = 0
+
+        def acquire(self, sim: str, *args: Any, **more: Any) -> Lease:
+            if sim == "broken":
+                self.attempts += 1
+                raise error
+            return super().acquire(sim, *args, **more)
+
+    store = Broken()
+    posted(store, "broken", GAME)
+
+    async def play() -> None:
+        async with host(store, limits=replace(QUICK, look_every_s=60.0)) as one:
+            await until(lambda: store.attempts and not one.playing)
+            posted(store, "whole", GAME)
+            one.wake()
+            await until(lambda: status(store, "whole") == "ended" and not one.playing)
+
+    asyncio.run(play())
+    # A failure that is none of the store's is to be noted as one, which needs the lease as well.
+    assert store.attempts == (1 if isinstance(error, StoreAwayError) else 2)
+    assert status(store, "broken") == "created"
+
+
 def test_two_hosts_share_the_work_and_none_is_played_twice(store: Store) -> None:
     servers = Server(), Server()
 
@@ -307,7 +356,7 @@ def test_a_store_that_goes_away_for_a_while_fails_no_simulation(tmp_path: Path) 
 
     async def play() -> None:
         async with host(store):
-            store.failing = 2
+            store.failing = MOST_DEATHS + 1
             posted(store, "s", GAME)
             await until(lambda: status(store, "s") == "ended")
 
@@ -417,6 +466,53 @@ def test_a_tick_that_computes_for_long_holds_up_neither_the_host_nor_the_others(
     asyncio.run(play())
 
 
+class Exiting(PublicGoods):
+    """Ends its process, or means to."""
+
+    def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
+        raise SystemExit(1)
+
+
+def test_a_scenario_that_means_to_end_its_process_fails_and_ends_nothing_else(store: Store) -> None:
+    async def play() -> None:
+        async with host(store):
+            posted(store, "exiting", spec("conditional", "punisher", scenario=f"{__name__}:Exiting"))
+            posted(store, "whole", GAME)
+            await until(lambda: is_idle(store, "exiting") and status(store, "whole") == "ended")
+
+    asyncio.run(play())
+    assert status(store, "exiting") == "failed"
+    assert store.find("exiting").reason.startswith("SystemExit: 1 (resolve, line ")  # type: ignore[union-attr]
+
+
+def let_go_on(free: threading.Event, name: str) -> None:
+    """Wait until a thread has ended that was waiting for this."""
+    free.set()
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(20)
+
+
+def test_a_host_that_closes_does_not_wait_for_a_tick_that_computes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulations, "END_S", 0.01)
+    Pondering.begun.clear()
+    Pondering.free.clear()
+    pondering = spec("conditional", "free_rider", scenario=f"{__name__}:Pondering")
+
+    async def play() -> None:
+        async with host(store, grace_s=0.01):
+            posted(store, "long", pondering)
+            await until(Pondering.begun.is_set)
+
+    asyncio.run(play())
+    assert (status(store, "long"), kinds(store, "long")) == ("running", [TAKEN])
+    let_go_on(Pondering.free, "simulation long")
+    assert (status(store, "long"), kinds(store, "long")) == ("running", [TAKEN, LEFT])
+    assert store.runnable(1) == ["long"]
+
+
 def test_no_more_are_played_at_once_than_allowed(store: Store) -> None:
     most = 0
 
@@ -450,6 +546,30 @@ def test_what_ended_is_recorded_once_by_whichever_host(store: Store) -> None:
     asyncio.run(play())
     assert sorted(records.recorded) == ["s0", "s1", "s2", "s3"]
     assert kinds(store, "s0").count(RECORDED) == 1
+
+
+def test_a_host_that_closes_keeps_its_lease_while_it_records(store: Store) -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    class Slow(Records):
+        def record(self, store: Store, sim: str) -> str:
+            begun.set()
+            assert free.wait(20)
+            return super().record(store, sim)
+
+    records = Slow()
+    posted(store, "s", GAME)
+    run(GAME, store=store, sim="s", backends={"m": Server()})
+
+    async def play() -> None:
+        async with host(store, recording=records, grace_s=0.01):
+            await until(begun.is_set)
+
+    asyncio.run(play())
+    assert store.runnable(1, ended=True) == []
+    let_go_on(free, "end of simulation s")
+    assert records.recorded == ["s"]
+    assert is_idle(store, "s")
 
 
 def test_a_recording_that_fails_is_tried_again_and_blocks_nobody(store: Store) -> None:
