@@ -1,7 +1,7 @@
 """A store in this process's memory, for runs that nobody needs to find again.
 
 Threads may share it: each simulation has one owner, whoever goes through what others add to goes through a copy, and
-a lock keeps what is asked of the hosts apart from what they say about it.
+a lock has one owner follow another, and keeps what is asked of the hosts apart from what they say about it.
 """
 
 from __future__ import annotations
@@ -81,11 +81,12 @@ class MemoryStore:
 
     def acquire(self, sim: str, owner: str, ttl_s: float, *, steal: bool = False) -> Lease:
         kept, now = self._kept[sim], self._clock()
-        if kept.lease is not None and not steal:
-            check_takeover(sim, owner, kept.lease.owner, kept.lease.expires, now)
-        kept.token += 1
-        kept.lease = Lease(sim, owner, kept.token, now + ttl_s)
-        return kept.lease
+        with self._asking:
+            if kept.lease is not None and not steal:
+                check_takeover(sim, owner, kept.lease.owner, kept.lease.expires, now)
+            kept.token += 1
+            kept.lease = Lease(sim, owner, kept.token, now + ttl_s)
+            return kept.lease
 
     def renew(self, lease: Lease, ttl_s: float) -> Lease:
         kept = self._owned(lease)
@@ -162,11 +163,13 @@ class MemoryStore:
         return list(self._kept[sim].operations)
 
     def enlist(self, sim: str) -> None:
-        self._enlisted(sim)
+        with self._asking:
+            self._enlisted(sim)
 
     def want(self, sim: str, until: int | None = None) -> None:
-        kept, asked = self._kept[sim], self._enlisted(sim)
+        kept = self._kept[sim]
         with self._asking:
+            asked = self._enlisted(sim)
             kept.applied.update(control.id for control in list(kept.controls.values()) if control.kind == "pause")
             asked.number, asked.until, asked.due = asked.number + 1, until, self._clock()
 
