@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -117,7 +117,7 @@ class DistantCaller:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._loop.call_soon_threadsafe(self._caller.__exit__, None, None, None)
+        self._leave(self._caller)
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -127,10 +127,17 @@ class DistantCaller:
         try:
             yield
         finally:
-            self._loop.call_soon_threadsafe(there.__exit__, None, None, None)
+            self._leave(there)
+
+    def _leave(self, entered: AbstractContextManager[object]) -> None:
+        # A host that has closed counts nobody, and whoever still computes is to end as if it did.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(entered.__exit__, None, None, None)
 
     async def ask_all(self, requests: Sequence[GenRequest], on_result: OnResult | None = None) -> list[GenResult]:
         """The answers, in order; `on_result` is called in this thread."""
+        # Whoever was cancelled while it computed asks nobody any more.
+        await asyncio.sleep(0)
         here = asyncio.get_running_loop()
         fresh: asyncio.Queue[tuple[int, GenResult] | None] = asyncio.Queue()
 

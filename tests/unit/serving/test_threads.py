@@ -112,6 +112,29 @@ def test_work_that_never_gets_an_event_loop_can_be_cancelled(monkeypatch: pytest
     asyncio.run(here())
 
 
+def test_work_that_was_cancelled_while_it_computed_asks_nobody() -> None:
+    server, begun, free = Server(), threading.Event(), threading.Event()
+
+    async def asks(client: DistantClient) -> None:
+        with client.caller() as caller:
+            begun.set()
+            free.wait(20)
+            await caller.ask_all([request("a")])
+
+    async def here() -> None:
+        async with InferenceClient({"m": server}) as client:
+            task = asyncio.create_task(apart(asks(DistantClient(client, asyncio.get_running_loop())), "work"))
+            await asyncio.to_thread(begun.wait, 20)
+            task.cancel()
+            # What it asked before it heard of that would be under way by then.
+            asyncio.get_running_loop().call_later(0.02, free.set)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert server.asked == []
+
+    asyncio.run(here())
+
+
 def test_a_client_that_cancels_what_it_is_asked_cancels_the_work() -> None:
     async def asks(client: DistantClient) -> None:
         with client.caller() as caller, pytest.raises(asyncio.CancelledError):
@@ -165,3 +188,9 @@ def test_an_error_about_an_answer_is_raised_where_it_was_asked_for() -> None:
             await apart(asks(DistantClient(client, asyncio.get_running_loop())), "work")
 
     asyncio.run(here())
+
+
+def test_whoever_outlives_the_host_leaves_its_client_without_a_word() -> None:
+    loop = asyncio.new_event_loop()
+    with DistantClient(InferenceClient({}), loop).caller() as caller, caller.away():
+        loop.close()
