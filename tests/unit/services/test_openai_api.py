@@ -233,6 +233,8 @@ def test_a_stream_ends_with_an_error_when_its_key_is_revoked_and_its_tokens_coun
     model, keys = Endless(words=3), KeyBook(tmp_path / "keys.json")
     app = application(tmp_path, {"access": {"required": True}}, model=model)
     key, entry = keys.create("k", ("inference",))
+    usage = usage_beside(keys.file)
+    assert usage.today(entry.id) == 0
 
     async def main() -> httpx.Response:
         transport = httpx.ASGITransport(app)
@@ -243,7 +245,7 @@ def test_a_stream_ends_with_an_error_when_its_key_is_revoked_and_its_tokens_coun
             keys.revoke("k")
             async with asyncio.timeout(10):
                 answer = await streaming
-                while not usage_beside(keys.file).today(entry.id):
+                while not usage.today(entry.id):
                     await asyncio.sleep(0.01)
                 return answer
 
@@ -275,6 +277,8 @@ def test_what_a_client_asked_for_counts_though_it_goes_away_before_there_is_an_a
     app = application(tmp_path, {"access": {"required": True}}, model=model)
     key, entry = KeyBook(tmp_path / "keys.json").create("k", ("inference",))
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    usage = usage_beside(tmp_path / "keys.json")
+    assert usage.today(entry.id) == 0
 
     async def leave() -> None:
         transport = httpx.ASGITransport(app)
@@ -284,7 +288,7 @@ def test_what_a_client_asked_for_counts_though_it_goes_away_before_there_is_an_a
             assert await asyncio.to_thread(model.begun.wait, 10)
             waiting.cancel()
             async with asyncio.timeout(10):
-                while usage_beside(tmp_path / "keys.json").today(entry.id) != 100:
+                while usage.today(entry.id) != 100:
                     await asyncio.sleep(0.01)
 
     asyncio.run(leave())
