@@ -12,7 +12,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from steerline.config.inference import ServedBackendSpec
 from steerline.config.serving import ServingSpec
-from steerline.serving.teams import begin
+from steerline.serving.teams import Drawn, begin
 from steerline.simulation.store.memory import MemoryStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def test_teams_can_play_and_take_a_question(file: Path) -> None:
     spec = spec_of(file)
     assert spec.teams
     for name, team in spec.teams.items():
-        assert begin(MemoryStore(), name, team, "Why do people share?", seed=1).startswith(f"team-{name}-")
+        assert begin(MemoryStore(), name, team, "Why do people share?", Drawn(seed=1)).startswith(f"team-{name}-")
 
 
 def test_deployments_reserve_no_cpu_and_take_more_than_a_batch_at_once() -> None:
