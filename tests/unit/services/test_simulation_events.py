@@ -217,6 +217,7 @@ def test_a_socket_sends_events_and_takes_answers(tmp_path: Path, store: Store) -
             connect(url, subprotocols=[SOCKET_PROTOCOL])  # type: ignore[list-item]
 
 
+@pytest.mark.timeout(60)  # streams that do not end show signs of life for ever
 def test_streams_of_a_key_that_is_revoked_end_and_say_why(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
