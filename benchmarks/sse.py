@@ -102,7 +102,9 @@ async def read(port: int, run: Run) -> tuple[int, list[float]]:
 async def opened(port: int, sim: str, buffer: int = 2**20) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A stream of events whose first bytes have come."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=buffer)
-    writer.write(f"GET /v1/simulations/{sim}/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".encode())
+    writer.write(
+        f"GET /v1/simulations/{sim}/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n".encode()
+    )
     await reader.readuntil(b"retry")
     return reader, writer
 
