@@ -87,6 +87,7 @@ def test_what_does_not_fit_is_refused_by_its_name(
 ) -> None:
     app, model = served
     (response,) = asked(app, {**CHAT, **change})
+    assert response.json().keys() == {"error"}
     error = response.json()["error"]
     assert (response.status_code, error["type"]) == (400, "invalid_request_error")
     assert error["param"].startswith(param)
