@@ -12,6 +12,7 @@ from steerline.config.inference import LocalBackendSpec
 from steerline.config.serving import ServingSpec
 from steerline.home import home
 from steerline.inference.backends.open import open_backend
+from steerline.inference.load import HasLoad, Load
 from steerline.inference.request import Delta, Failure, GenRequest, GenResult, StreamingBackend
 from steerline.serving.card import ModelCard
 from steerline.serving.describing import card_of
@@ -63,6 +64,13 @@ class ServedModels:
     def registered(self) -> dict[str, int]:
         """Bytes of weights in memory, by version of the registry."""
         return {} if self._registered is None else self._registered.loaded
+
+    @property
+    def loads(self) -> dict[str, Load]:
+        """What the models of this process have on their hands, by name; those of other servers are not among them."""
+        registered = {} if self._registered is None else self._registered.backends
+        here = {**self._backends, **registered}
+        return {name: backend.current_load for name, backend in here.items() if isinstance(backend, HasLoad)}
 
     @property
     def rows(self) -> int:

@@ -82,6 +82,12 @@ class RegisteredModels:
         """Bytes of weights in memory, by version."""
         return {uri: place.size for uri, place in self._places.items() if place.opening.done()}
 
+    @property
+    def backends(self) -> dict[str, StreamingBackend]:
+        """Those in memory, by version."""
+        opened = {uri: place.opening.result() for uri, place in self._places.items() if place.opening.done()}
+        return {uri: backend for uri, backend in opened.items() if not isinstance(backend, Failure)}
+
     @asynccontextmanager
     async def use(self, reference: str) -> AsyncIterator[StreamingBackend | Failure]:
         """The model of a reference, which stays in memory inside the `with` block; or why there is none."""

@@ -148,6 +148,8 @@ def test_the_spec_of_an_endpoint_opens_its_models_and_tells_no_path(tmp_path: Pa
         assert tiny.fingerprint.startswith("fp_")
         results = await models.generate([GenRequest("tiny", prompt="x"), request("stub")])
         assert all(result.failure is None for result in results)
+        # The stub has none: it computes nothing here.
+        assert {name: (load.running, load.waiting) for name, load in models.loads.items()} == {"tiny": (0, 0)}
         await models.close()
 
     asyncio.run(play())
