@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,8 @@ from steerline.tracking.registry import Registered
 log = logging.getLogger("steerline.serving")
 
 GIB = 1 << 30
-_UNFIT_S = 60.0
+_HOLD_OFF_S = 60.0
+_LONGEST_HOLD_OFF_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,15 @@ class Room:
     models: int
     size: int | None = None
     """Bytes of weights; none bounds their number alone."""
+
+
+@dataclass(frozen=True)
+class _HoldOff:
+    """Of a version that could not be loaded."""
+
+    failure: Failure
+    pause_s: float
+    until: float
 
 
 @dataclass(eq=False)
@@ -74,7 +84,7 @@ class RegisteredModels:
         self._wait_s = wait_s
         self._clock = clock
         self._places: OrderedDict[str, _Place] = OrderedDict()
-        self._unfit: dict[str, tuple[Failure, float]] = {}
+        self._held_off: dict[str, _HoldOff] = {}
         self._loading = asyncio.Lock()
 
     @property
@@ -127,9 +137,9 @@ class RegisteredModels:
 
     def _place(self, version: Registered) -> _Place | Failure:
         """The place of a version, which may still be empty; those that wait to be filled are few."""
-        unfit, until = self._unfit.get(version.uri, (None, 0.0))
-        if unfit is not None and self._clock() < until:
-            return unfit
+        held_off = self._held_off.get(version.uri)
+        if held_off is not None and self._clock() < held_off.until:
+            return held_off.failure
         place = self._places.get(version.uri)
         if place is None:
             if sum(not one.opening.done() for one in self._places.values()) >= self._room.models:
@@ -160,9 +170,11 @@ class RegisteredModels:
 
     def _turn_away(self, version: Registered, what: str) -> Failure:
         """Why a version cannot be loaded. It would fail again, and others would have made room for it: for a while it
-        is not tried."""
+        is not tried, for longer each time."""
+        before = self._held_off.get(version.uri)
+        pause_s = _HOLD_OFF_S if before is None else min(2 * before.pause_s, _LONGEST_HOLD_OFF_S)
         failure = Failure("unavailable", what)
-        self._unfit[version.uri] = failure, self._clock() + _UNFIT_S
+        self._held_off[version.uri] = _HoldOff(failure, pause_s, self._clock() + pause_s)
         return failure
 
     async def _load(self, version: Registered) -> StreamingBackend | Failure:
@@ -175,20 +187,27 @@ class RegisteredModels:
             return Failure("busy", "the registered models in memory are all being asked, and leave no room", PAUSE_S)
         log.info("loading %s, %.2f GiB", version.uri, weights.size / GIB)
         self._places[version.uri].size = weights.size
-        return await asyncio.to_thread(weights.load)
+        opened = await asyncio.to_thread(weights.load)
+        self._held_off.pop(version.uri, None)
+        return opened
 
     async def _make_room(self, size: int) -> bool:
-        """Whether another model has room, after those that are not being asked have gone, the longest unused first."""
-        while not self._has_room(size):
-            idle = [uri for uri, one in self._places.items() if one.users == 0 and one.opening.done()]
-            if not idle:
+        """Whether another model has room, once those that are not being asked have gone, the longest unused first.
+        Where that would not do, all stay."""
+        staying, leaving = self.loaded, list[str]()
+        idle = (uri for uri, place in self._places.items() if uri in staying and place.users == 0)
+        while not self._has_room(size, staying.values()):
+            longest_unused = next(idle, None)
+            if longest_unused is None:
                 return False
-            leaving = self._places.pop(idle[0]).opening.result()
-            assert not isinstance(leaving, Failure), "what failed has no place"
-            log.info("%s makes room", idle[0])
-            await leaving.close()
+            leaving.append(longest_unused)
+            del staying[longest_unused]
+        for place in [self._places.pop(uri) for uri in leaving]:
+            backend = place.opening.result()
+            assert not isinstance(backend, Failure), "what failed has no place"
+            await backend.close()
+        log.info("%s makes room", ", ".join(leaving) or "nobody")
         return True
 
-    def _has_room(self, size: int) -> bool:
-        sizes = self.loaded.values()
+    def _has_room(self, size: int, sizes: Collection[int]) -> bool:
         return len(sizes) < self._room.models and (self._room.size is None or sum(sizes) + size <= self._room.size)

@@ -35,6 +35,7 @@ class Registry:
     loaded: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=lambda: {"broken"})
     gate: threading.Event | None = None
     now: float = 0.0
 
@@ -60,7 +61,7 @@ class Registry:
         if self.gate is not None:
             assert self.gate.wait(10)
         self.loaded.append(version.uri)
-        if version.name == "broken":
+        if version.name in self.broken:
             raise ModelError("files are altered")
         if version.name == "faulty":
             raise RuntimeError("a secret shape")
@@ -251,7 +252,7 @@ def test_a_model_that_is_being_asked_is_not_thrown_out() -> None:
     asyncio.run(play())
 
 
-def test_a_model_that_cannot_be_loaded_is_not_fetched_for_each_request_but_tried_again_a_minute_later() -> None:
+def test_a_model_that_cannot_be_loaded_is_not_fetched_for_each_request_but_tried_again_later() -> None:
     async def play() -> None:
         registry = Registry(versions={"broken/1": "1", "a/1": "1", "a/2": "2"}, sizes={"models:/a/2": 11})
         models = ServedModels(SPEC, {}, registry.models("broken", "a", room=Room(1, size=10)))
@@ -264,6 +265,50 @@ def test_a_model_that_cannot_be_loaded_is_not_fetched_for_each_request_but_tried
         registry.now = 61.0
         assert await one(models, "models:/broken/1") == "unavailable"
         assert registry.fetched.count("models:/broken/1") == 2
+
+    asyncio.run(play())
+
+
+def test_a_model_that_fails_again_and_again_makes_others_leave_more_and_more_rarely() -> None:
+    async def play() -> None:
+        registry = Registry(versions={"broken/1": "1", "a/1": "1"})
+        models = ServedModels(SPEC, {}, registry.models("broken", "a"))
+        tried_at = []
+        for minute in range(200):
+            registry.now, tries = 60.0 * minute, registry.fetched.count("models:/broken/1")
+            await one(models, "models:/a/1")
+            await one(models, "models:/broken/1")
+            if registry.fetched.count("models:/broken/1") > tries:
+                tried_at.append(minute)
+        assert tried_at == [0, 1, 3, 7, 15, 31, 63, 123, 183]
+        assert registry.closed == ["models:/a/1"] * 9
+
+    asyncio.run(play())
+
+
+def test_a_model_that_can_be_loaded_again_is_held_off_no_longer_than_at_first_when_it_fails_anew() -> None:
+    async def play() -> None:
+        registry = Registry(versions={"broken/1": "1", "a/1": "1"}, broken={"broken"})
+        models = ServedModels(SPEC, {}, registry.models("broken", "a"))
+        seen = []
+        for now, broken in ((0.0, True), (61.0, False), (62.0, True), (123.0, False)):
+            registry.now, registry.broken = now, {"broken"} if broken else set()
+            seen.append(await one(models, "models:/broken/1"))
+            await one(models, "models:/a/1")
+        assert seen == ["unavailable", "models:/broken/1"] * 2
+
+    asyncio.run(play())
+
+
+def test_nobody_leaves_for_a_model_that_would_find_too_little_room_even_so() -> None:
+    async def play() -> None:
+        registry = Registry(sizes={"models:/a/1": 1, "models:/a/2": 7, "models:/b/1": 5})
+        registered = registry.models(room=Room(8, size=10))
+        models = ServedModels(SPEC, {}, registered)
+        assert await one(models, "models:/a/1") == "models:/a/1"
+        async with registered.use("models:/a/2"):
+            assert await one(models, "models:/b/1") == "busy"
+        assert registry.closed == []
 
     asyncio.run(play())
 
