@@ -7,7 +7,8 @@ and it takes the memory of a whole model.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -26,40 +27,45 @@ _ADAPTER = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
+@contextmanager
 def weights_of(
     version: Registered,
     served: Mapping[str, LocalBackendSpec],
     precision: str,
-    fetch: Callable[[Registered], Path],
-) -> Weights:
-    """The weights of a registered version, not yet in memory.
+    fetch: Callable[[Registered], AbstractContextManager[Path]],
+) -> Iterator[Weights]:
+    """The weights of a registered version, not yet in memory. Their files stay inside the `with` block.
 
     Args:
         version: from the registry.
         served: local models of the endpoint, by name: the bases that adapters may have.
         precision: of a whole model's weights in memory; an adapter has its base's.
-        fetch: gets a version's files from the tracking server, where they are not on this machine.
+        fetch: has a version's files from the tracking server stay on this machine, where they are not anyway.
 
     Raises:
         ModelError: they are nowhere, were altered, cannot be read safely, or have another base.
         TrackingError: the server is away.
     """
-    from steerline.inference.backends.local import LocalBackend
     from steerline.models.export import MANIFEST, check_manifest
-    from steerline.models.sources import local_folder
 
-    folder = Path(version.weights)
-    if not folder.is_dir():
-        folder = fetch(version)
-        if not any(folder.glob("*.safetensors")):
+    shared = Path(version.weights)
+    with nullcontext(shared) if shared.is_dir() else fetch(version) as folder:
+        if folder is not shared and not any(folder.glob("*.safetensors")):
             raise ModelError(
                 "the weights of a registered model are neither on this machine nor in MLflow",
                 where=version.uri,
                 got=version.weights,
                 fix="share the runs' storage with the endpoint's machines, or train with tracking.upload_weights: true",
             )
-    if (folder / MANIFEST).is_file():
-        check_manifest(folder)
+        if (folder / MANIFEST).is_file():
+            check_manifest(folder)
+        yield _weights_in(folder, version, served, precision)
+
+
+def _weights_in(folder: Path, version: Registered, served: Mapping[str, LocalBackendSpec], precision: str) -> Weights:
+    from steerline.inference.backends.local import LocalBackend
+    from steerline.models.sources import local_folder
+
     if (folder / _ADAPTER).is_file() and not (folder / "config.json").is_file():
         base = _base_of(folder, version, served)
         # A base that has no files, a random one, does not say before it is made.

@@ -16,6 +16,7 @@ from steerline.inference.load import HasLoad, Load
 from steerline.inference.request import Delta, Failure, GenRequest, GenResult, StreamingBackend
 from steerline.serving.card import ModelCard
 from steerline.serving.describing import card_of
+from steerline.serving.fetched import FetchedFiles
 from steerline.serving.lora import weights_of
 from steerline.serving.registry import GIB, RegisteredModels, Room
 from steerline.serving.versions import versions_of
@@ -146,12 +147,11 @@ def _registered(spec: ServingSpec) -> RegisteredModels | None:
     assert spec.tracking is not None
     uri = resolve_uri(spec.tracking)
     local = {name: backend for name, backend in spec.models.items() if isinstance(backend, LocalBackendSpec)}
-    weights = partial(
-        weights_of,
-        served=local,
-        precision=spec.registry.dtype,
-        fetch=lambda version: fetch(uri, version, home() / "served" / f"{version.name}-{version.version}"),
-    )
-    most = spec.registry.most_gib
-    room = Room(spec.registry.most_loaded, None if most is None else int(most * GIB))
+    files = FetchedFiles(home() / "served", _bytes(spec.registry.most_disk_gib), partial(fetch, uri))
+    weights = partial(weights_of, served=local, precision=spec.registry.dtype, fetch=files.of)
+    room = Room(spec.registry.most_loaded, _bytes(spec.registry.most_gib))
     return RegisteredModels(versions, weights, room)
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * GIB)

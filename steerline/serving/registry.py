@@ -7,8 +7,8 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 
 from steerline.errors import InferenceError, ModelError, TrackingError
 from steerline.inference.request import Failure, StreamingBackend
@@ -53,6 +53,8 @@ class _HoldOff:
 @dataclass(eq=False)
 class _Place:
     opening: asyncio.Task[StreamingBackend | Failure]
+    files: ExitStack = field(default_factory=ExitStack)
+    """What stays on disk while this is in memory."""
     size: int = 0
     users: int = 0
 
@@ -62,8 +64,8 @@ class RegisteredModels:
 
     Args:
         versions: what references stand for.
-        weights: gets a version's weights to this machine, which takes a while and blocks; raises `ModelError` or
-            `TrackingError`.
+        weights: has a version's weights on this machine inside its `with` block, which lasts while they are in memory.
+            Entering it takes a while and blocks; raises `ModelError` or `TrackingError`.
         room: what they may take up.
         wait_s: seconds that a request waits for a model to be loaded before it is told to come again.
         clock: seconds.
@@ -72,7 +74,7 @@ class RegisteredModels:
     def __init__(
         self,
         versions: Versions,
-        weights: Callable[[Registered], Weights],
+        weights: Callable[[Registered], AbstractContextManager[Weights]],
         room: Room,
         *,
         wait_s: float = 20.0,
@@ -134,6 +136,8 @@ class RegisteredModels:
         for backend in opened:
             if not isinstance(backend, BaseException | Failure):
                 await backend.close()
+        for place in places:
+            place.files.close()
 
     def _place(self, version: Registered) -> _Place | Failure:
         """The place of a version, which may still be empty; those that wait to be filled are few."""
@@ -164,8 +168,10 @@ class RegisteredModels:
             log.exception("%s cannot be served", version.uri)
             opened = self._turn_away(version, f"{version.uri} cannot be loaded; the endpoint's log says more")
         finally:
-            if opened is None or isinstance(opened, Failure):
-                self._places.pop(version.uri, None)
+            failed = opened is None or isinstance(opened, Failure)
+            place = self._places.pop(version.uri, None) if failed else None
+            if place is not None:
+                place.files.close()
         return opened
 
     def _turn_away(self, version: Registered, what: str) -> Failure:
@@ -178,7 +184,8 @@ class RegisteredModels:
         return failure
 
     async def _load(self, version: Registered) -> StreamingBackend | Failure:
-        weights = await asyncio.to_thread(self._weights, version)
+        place = self._places[version.uri]
+        weights = await asyncio.to_thread(place.files.enter_context, self._weights(version))
         if self._room.size is not None and weights.size > self._room.size:
             size, most = weights.size / GIB, self._room.size / GIB
             what = f"{version.uri} takes {size:.2f} GiB of memory, and registered models have {most:.2f} here"
@@ -186,7 +193,7 @@ class RegisteredModels:
         if not await self._make_room(weights.size):
             return Failure("busy", "the registered models in memory are all being asked, and leave no room", PAUSE_S)
         log.info("loading %s, %.2f GiB", version.uri, weights.size / GIB)
-        self._places[version.uri].size = weights.size
+        place.size = weights.size
         opened = await asyncio.to_thread(weights.load)
         self._held_off.pop(version.uri, None)
         return opened
@@ -206,6 +213,7 @@ class RegisteredModels:
             backend = place.opening.result()
             assert not isinstance(backend, Failure), "what failed has no place"
             await backend.close()
+            place.files.close()
         log.info("%s makes room", ", ".join(leaving) or "nobody")
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,12 @@ def adapter_of(base: LocalBackendSpec, folder: Path, name: str | None = None) ->
 
 
 def loaded(
-    version: Registered, served: Mapping[str, LocalBackendSpec], fetch: Callable[[Registered], Path]
+    version: Registered,
+    served: Mapping[str, LocalBackendSpec],
+    fetch: Callable[[Registered], AbstractContextManager[Path]],
 ) -> LocalBackend:
-    backend = weights_of(version, served, "float32", fetch).load()
+    with weights_of(version, served, "float32", fetch) as weights:
+        backend = weights.load()
     assert isinstance(backend, LocalBackend)
     return backend
 
@@ -57,7 +61,7 @@ def version(folder: Path) -> Registered:
     return Registered("tuned", "3", None, str(folder))
 
 
-def nowhere(version: Registered) -> Path:
+def nowhere(version: Registered) -> AbstractContextManager[Path]:
     raise AssertionError("what is on this machine is not fetched")
 
 
@@ -102,10 +106,10 @@ def test_pickled_altered_and_missing_weights_are_refused(tmp_path: Path) -> None
 def test_weights_that_are_not_on_this_machine_are_fetched(tmp_path: Path) -> None:
     base = base_in(tmp_path / "base")
     missing = version(tmp_path / "nothing")
-    fetched = loaded(missing, {}, lambda _: tmp_path / "base")
+    fetched = loaded(missing, {}, lambda _: nullcontext(tmp_path / "base"))
     assert texts(fetched) == texts(LocalBackend.open(base))
     with pytest.raises(ModelError, match="neither on this machine nor in MLflow"):
-        loaded(missing, {}, lambda _: tmp_path)
+        loaded(missing, {}, lambda _: nullcontext(tmp_path))
 
 
 def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -121,6 +125,7 @@ def test_the_memory_of_weights_is_known_before_they_are_loaded(tmp_path: Path) -
     base = base_in(tmp_path / "base")
     adapter = adapter_of(base, tmp_path / "export") / "adapter"
     numbers = sum(parameter.numel() for parameter in tiny_model("llama").parameters())
-    whole = weights_of(version(tmp_path / "base"), {}, "bfloat16", nowhere)
-    adapted = weights_of(version(adapter), {"base": base}, "bfloat16", nowhere)
-    assert (whole.size, adapted.size) == (2 * numbers, 4 * numbers)
+    with weights_of(version(tmp_path / "base"), {}, "bfloat16", nowhere) as whole:
+        assert whole.size == 2 * numbers
+    with weights_of(version(adapter), {"base": base}, "bfloat16", nowhere) as adapted:
+        assert adapted.size == 4 * numbers

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ class Registry:
     fetched: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    on_disk: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     broken: set[str] = field(default_factory=lambda: {"broken"})
     gate: threading.Event | None = None
@@ -53,9 +55,14 @@ class Registry:
             raise TrackingError("the server is away")
         return {path.partition("@")[2]: v for path, v in self.versions.items() if path.startswith(f"{name}@")}
 
-    def weights(self, version: Registered) -> Weights:
+    @contextmanager
+    def weights(self, version: Registered) -> Iterator[Weights]:
         self.fetched.append(version.uri)
-        return Weights(self.sizes.get(version.uri, 1), partial(self.load, version))
+        self.on_disk.append(version.uri)
+        try:
+            yield Weights(self.sizes.get(version.uri, 1), partial(self.load, version))
+        finally:
+            self.on_disk.remove(version.uri)
 
     def load(self, version: Registered) -> StreamingBackend:
         if self.gate is not None:
@@ -262,6 +269,7 @@ def test_a_model_that_cannot_be_loaded_is_not_fetched_for_each_request_but_tried
             # Nobody makes room for it again.
             assert await one(models, unfit) == "unavailable"
             assert (registry.fetched.count(unfit), registry.closed) == (1, [])
+            assert registry.on_disk == ["models:/a/1"]
         registry.now = 61.0
         assert await one(models, "models:/broken/1") == "unavailable"
         assert registry.fetched.count("models:/broken/1") == 2
@@ -354,5 +362,9 @@ def test_weights_in_memory_take_no_more_than_they_may() -> None:
         assert whole.failure is not None
         assert (whole.failure.kind, "GiB" in whole.failure.what) == ("unavailable", True)
         assert models.registered == {"models:/a/1": 4, "models:/b/1": 6}
+        # Of what is in memory alone are files held.
+        assert sorted(registry.on_disk) == ["models:/a/1", "models:/b/1"]
+        await models.close()
+        assert registry.on_disk == []
 
     asyncio.run(play())
