@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import json
 import os
 import shutil
 import sys
@@ -18,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from steerline.errors import StackError
 from steerline.home import HOME_VARIABLE, home
@@ -96,6 +97,9 @@ class Stack:
         }
 
 
+_STATE = TypeAdapter(Stack)
+
+
 def up(
     state_dir: Path | str | None = None,
     *,
@@ -117,10 +121,10 @@ def up(
         the stack, and whether its Ray and MLflow were started by this call.
 
     Raises:
-        StackError: a server ended or did not answer in time; whatever had been started is ended again.
+        StackError: a server ended or did not answer in time, and whatever had been started is ended again; or the
+            state folder cannot be used.
     """
     folder = _folder(state_dir)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(folder):
         stack = _read(folder)
         started = stack is None or not _all_run(stack)
@@ -215,8 +219,7 @@ def _serve(stack: Stack, config: Path, standard_ports: bool, started: bool, tell
         record = processes.start(command, _server_environment(stack), stack.folder / "logs" / "endpoint.log")
         stack = dataclasses.replace(stack, servers={**stack.servers, "endpoint": record}, endpoint_port=port)
         _write(stack)
-        new = [server for server in _checks(stack) if server.name == "endpoint"]
-        wait_until_healthy(new, tell, deadline_s=_ENDPOINT_DEADLINE_S)
+        wait_until_healthy(_checks(stack), tell, deadline_s=_ENDPOINT_DEADLINE_S)
     except BaseException:
         if started:
             _end(stack)
@@ -339,25 +342,40 @@ def _living(stack: Stack) -> Stack:
 
 
 def _write(stack: Stack) -> None:
-    state = dataclasses.asdict(stack) | {"folder": str(stack.folder), "temporary": str(stack.temporary)}
     file = _state_file(stack.folder)
     draft = file.with_suffix(".new")
-    draft.write_text(json.dumps(state, indent=2))
+    draft.write_bytes(_STATE.dump_json(stack, indent=2))
     draft.replace(file)
 
 
 def _read(folder: Path) -> Stack | None:
-    try:
-        state = json.loads(_state_file(folder).read_text())
-    except FileNotFoundError:
+    file = _state_file(folder)
+    if not file.is_file():
         return None
-    servers = {name: ProcessRecord(**record) for name, record in state.pop("servers").items()}
-    return Stack(**state | {"folder": Path(state["folder"]), "temporary": Path(state["temporary"]), "servers": servers})
+    try:
+        return _STATE.validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise StackError(
+            "the state of the local stack cannot be read",
+            where=str(file),
+            got=error,
+            fix="end what is left of it by hand (`ps`), and remove the file",
+        ) from error
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One `up` or `down` at a time."""
-    with (folder / "stack.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (folder / "stack.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise StackError(
+            "the state folder cannot be used",
+            where=str(folder),
+            got=error,
+            expected="a folder of yours on a disk with room",
+            fix=f"make room, or name another one: export {HOME_VARIABLE}=FOLDER",
+        ) from error
