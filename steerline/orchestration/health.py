@@ -33,13 +33,18 @@ class Server:
 
 
 def wait_until_healthy(
-    servers: Sequence[Server], tell: Callable[[str], None], *, deadline_s: float = _DEADLINE_S
+    servers: Sequence[Server],
+    tell: Callable[[str], None],
+    *,
+    beside: Sequence[Server] = (),
+    deadline_s: float = _DEADLINE_S,
 ) -> None:
     """Return when every server has answered 200.
 
     Args:
         servers: whom to ask. One that has answered must not end while another is waited for.
         tell: is called with a line now and then.
+        beside: servers that have answered before, which must not end either.
         deadline_s: seconds to wait for all of them together.
 
     Raises:
@@ -47,16 +52,16 @@ def wait_until_healthy(
     """
     began = time.monotonic()
     told = began
-    waiting = list(servers)
+    waiting, together = list(servers), [*servers, *beside]
     with httpx.Client(timeout=_REQUEST_TIMEOUT_S, trust_env=False) as client:
         while True:
-            for server in [server for server in waiting if _answers(client, server, servers)]:
+            for server in [server for server in waiting if _answers(client, server, together)]:
                 waiting.remove(server)
                 tell(f"{server.name} is ready after {time.monotonic() - began:.0f} s")
             if not waiting:
                 return
             now = time.monotonic()
-            _fail_if_hopeless(servers, waiting, now - began, deadline_s)
+            _fail_if_hopeless(together, waiting, now - began, deadline_s)
             if now - told >= _TELL_EVERY_S:
                 told = now
                 names = " and ".join(server.name for server in waiting)

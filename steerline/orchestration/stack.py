@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -122,9 +123,11 @@ def up(
 
     Raises:
         StackError: a server ended or did not answer in time, and whatever had been started is ended again; or the
-            state folder cannot be used.
+            state folder or the endpoint's config cannot be used.
     """
     folder = _folder(state_dir)
+    # Before anything is started, which takes a while.
+    config = None if endpoint is None else endpoints.read(endpoint)
     with _locked(folder):
         stack = _read(folder)
         started = stack is None or not _all_run(stack)
@@ -136,8 +139,8 @@ def up(
         else:
             stack = _living(stack)
             wait_until_healthy(_checks(stack), tell)
-        if endpoint is not None and "endpoint" not in stack.servers:
-            stack = _serve(stack, endpoint, standard_ports, started, tell)
+        if config is not None and "endpoint" not in stack.servers:
+            stack = _serve(stack, config, standard_ports, started, tell)
         return stack, started
 
 
@@ -209,7 +212,7 @@ def _start(folder: Path, num_cpus: int | None, standard_ports: bool, tell: Tell)
     return stack
 
 
-def _serve(stack: Stack, config: Path, standard_ports: bool, started: bool, tell: Tell) -> Stack:
+def _serve(stack: Stack, config: Mapping[str, Any], standard_ports: bool, started: bool, tell: Tell) -> Stack:
     """The stack with its endpoint. Where that fails, what this call had started is ended."""
     # Serve outlives the process that deployed it, and keeps its port.
     port = stack.endpoint_port or free_ports(1, (endpoints.STANDARD_PORT,) if standard_ports else ())[0]
@@ -217,9 +220,11 @@ def _serve(stack: Stack, config: Path, standard_ports: bool, started: bool, tell
         tell("starting the endpoint")
         command = _endpoint_command(stack, config, port)
         record = processes.start(command, _server_environment(stack), stack.folder / "logs" / "endpoint.log")
+        beside = _checks(stack)
         stack = dataclasses.replace(stack, servers={**stack.servers, "endpoint": record}, endpoint_port=port)
         _write(stack)
-        wait_until_healthy(_checks(stack), tell, deadline_s=_ENDPOINT_DEADLINE_S)
+        new = [server for server in _checks(stack) if server not in beside]
+        wait_until_healthy(new, tell, beside=beside, deadline_s=_ENDPOINT_DEADLINE_S)
     except BaseException:
         if started:
             _end(stack)
@@ -227,7 +232,7 @@ def _serve(stack: Stack, config: Path, standard_ports: bool, started: bool, tell
     return stack
 
 
-def _endpoint_command(stack: Stack, config: Path, port: int) -> list[str]:
+def _endpoint_command(stack: Stack, config: Mapping[str, Any], port: int) -> list[str]:
     return endpoints.command(config, stack.folder, f"{HOST}:{stack.gcs_port}", port)
 
 

@@ -42,6 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stacks, "_ray_command", lambda stack, ports, cpus: serve(stack.dashboard_port))
     monkeypatch.setattr(stacks, "_mlflow_command", lambda stack: serve(stack.mlflow_port))
     monkeypatch.setattr(stacks, "_endpoint_command", lambda stack, config, port: serve(port))
+    monkeypatch.chdir(tmp_path)
+    Path("serve.yaml").write_text("applications: []")
     yield tmp_path / "home"
     stacks.down(tmp_path / "home")
 
@@ -235,7 +237,7 @@ def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_nobody_waits_for_an_endpoint_whose_ray_has_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_ray(stack: Stack, config: Path, port: int) -> list[str]:
+    def without_ray(stack: Stack, config: object, port: int) -> list[str]:
         os.kill(stack.servers["ray"].pid, signal.SIGKILL)
         return serve(port, "import time; time.sleep(600)")
 
