@@ -179,7 +179,7 @@ def test_an_alias_that_moves_changes_who_answers_and_the_model_unused_for_longes
         assert await one(models, "models:/a@champion") == "models:/a/2"
         assert await one(models, "models:/b/1") == "unavailable"
         assert [card.id for card in await models.models()] == []
-        registry.away = False
+        registry.away, registry.now = False, 105.0
         assert [card.id for card in await models.models()] == ["models:/a@champion"]
         await models.close()
         assert registry.closed == ["models:/a/1", "models:/a/2"]
