@@ -98,7 +98,6 @@ class Access:
         self._hosts = frozenset(name.lower() for name in spec.hosts)
         self._keys = keys
         self._usage = usage
-        self._held: dict[str, int] = {}
         self._rates = Rates(requests_per_minute)
 
     def admit(self, connection: HTTPConnection, scope: Scope) -> Principal:
@@ -138,7 +137,7 @@ class Access:
             )
         if not self._spec.required:
             return Principal(key.id, key.name, key.scopes)
-        day = Day(self._usage, key, self._held)
+        day = Day(self._usage, key)
         return Principal(key.id, key.name, key.scopes, day, partial(_confirm, self._keys, key))
 
     def _check_site(self, connection: HTTPConnection) -> None:
