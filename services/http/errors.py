@@ -177,7 +177,7 @@ def responses(*statuses: int, refuses: type[ErrorBody] = ErrorBody) -> dict[int 
         statuses: of answers that are no success.
         refuses: body of the answer to what does not fit; `RefusedBody` where a spec is taken.
     """
-    found = {status: _response(status) for status in sorted({*EVERYWHERE, *statuses})}
+    found: dict[int | str, dict[str, Any]] = {status: _response(status) for status in sorted({*EVERYWHERE, *statuses})}
     found[400]["model"] = refuses
     return found
 
