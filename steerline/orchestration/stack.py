@@ -26,7 +26,7 @@ from steerline.home import HOME_VARIABLE, home
 from steerline.orchestration import auth, processes
 from steerline.orchestration import endpoint as endpoints
 from steerline.orchestration.health import Server, wait_until_healthy
-from steerline.orchestration.ports import HOST, free_ports
+from steerline.orchestration.ports import HOST, free_ports, is_free
 from steerline.orchestration.processes import MARK, ProcessRecord
 from steerline.orchestration.tracking_database import database_uri
 
@@ -130,7 +130,7 @@ def up(
     config = None if endpoint is None else endpoints.read(endpoint)
     with _locked(folder):
         stack = _read(folder)
-        started = stack is None or not _all_run(stack)
+        started = stack is None or not _can_go_on(stack)
         if stack is None or started:
             if stack is not None:
                 tell("a part of the stack has ended; starting afresh")
@@ -138,6 +138,8 @@ def up(
             stack = _start(folder, num_cpus, standard_ports, tell)
         else:
             stack = _living(stack)
+            if "mlflow" not in stack.servers:
+                stack = _launch(stack, "mlflow", _mlflow_command(stack), tell)
             wait_until_healthy(_checks(stack), tell)
         if config is not None and "endpoint" not in stack.servers:
             stack = _serve(stack, config, standard_ports, started, tell)
@@ -200,15 +202,21 @@ def _start(folder: Path, num_cpus: int | None, standard_ports: bool, tell: Tell)
     try:
         commands = {"ray": _ray_command(stack, ray_ports, num_cpus), "mlflow": _mlflow_command(stack)}
         for name, command in commands.items():
-            tell(f"starting {name}")
-            record = processes.start(command, _server_environment(stack), folder / "logs" / f"{name}.log")
-            stack = dataclasses.replace(stack, servers={**stack.servers, name: record})
-            # At once, so that `down` finds it even if this process is killed now.
-            _write(stack)
+            stack = _launch(stack, name, command, tell)
         wait_until_healthy(_checks(stack), tell)
     except BaseException:
         _end(stack)
         raise
+    return stack
+
+
+def _launch(stack: Stack, name: str, command: list[str], tell: Tell) -> Stack:
+    """The stack with another server."""
+    tell(f"starting {name}")
+    record = processes.start(command, _server_environment(stack), stack.folder / "logs" / f"{name}.log")
+    stack = dataclasses.replace(stack, servers={**stack.servers, name: record})
+    # At once, so that `down` finds it even if this process is killed now.
+    _write(stack)
     return stack
 
 
@@ -217,12 +225,9 @@ def _serve(stack: Stack, config: Mapping[str, Any], standard_ports: bool, starte
     # Serve outlives the process that deployed it, and keeps its port.
     port = stack.endpoint_port or free_ports(1, (endpoints.STANDARD_PORT,) if standard_ports else ())[0]
     try:
-        tell("starting the endpoint")
-        command = _endpoint_command(stack, config, port)
-        record = processes.start(command, _server_environment(stack), stack.folder / "logs" / "endpoint.log")
         beside = _checks(stack)
-        stack = dataclasses.replace(stack, servers={**stack.servers, "endpoint": record}, endpoint_port=port)
-        _write(stack)
+        command = _endpoint_command(stack, config, port)
+        stack = _launch(dataclasses.replace(stack, endpoint_port=port), "endpoint", command, tell)
         new = [server for server in _checks(stack) if server not in beside]
         wait_until_healthy(new, tell, beside=beside, deadline_s=_ENDPOINT_DEADLINE_S)
     except BaseException:
@@ -336,8 +341,13 @@ def _state_file(folder: Path) -> Path:
 
 def _all_run(stack: Stack) -> bool:
     # Jobs need these two; a missing endpoint is started beside them.
-    needed = [stack.servers.get(name) for name in ("ray", "mlflow")]
-    return all(record is not None and processes.find(record) for record in needed)
+    return {"ray", "mlflow"} <= _living(stack).servers.keys()
+
+
+def _can_go_on(stack: Stack) -> bool:
+    """Whether what has ended can be started beside its Ray: jobs that are going know MLflow's port."""
+    living = _living(stack).servers
+    return "ray" in living and ("mlflow" in living or is_free(stack.mlflow_port))
 
 
 def _living(stack: Stack) -> Stack:

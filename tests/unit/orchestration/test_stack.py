@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import sys
 import threading
@@ -106,16 +107,40 @@ def test_a_server_that_fails_takes_the_other_down_and_shows_its_log(
     assert not [p for p in psutil.process_iter() if str(folder) in environment_of(p).get("STEERLINE_HOME", "")]
 
 
-def test_half_a_stack_is_replaced(folder: Path) -> None:
-    stack, _ = stacks.up(folder, standard_ports=False)
-    os.kill(stack.servers["mlflow"].pid, signal.SIGKILL)
-    while processes.find(stack.servers["mlflow"]) is not None:
+def kill(stack: Stack, name: str) -> None:
+    os.kill(stack.servers[name].pid, signal.SIGKILL)
+    while processes.find(stack.servers[name]) is not None:
         pass
+
+
+def test_a_stack_whose_ray_has_ended_is_replaced(folder: Path) -> None:
+    stack, _ = stacks.up(folder, standard_ports=False)
+    kill(stack, "ray")
     assert stacks.running(folder) is None
     fresh, started = stacks.up(folder, standard_ports=False)
     assert started
-    assert processes.find(stack.servers["ray"]) is None
+    assert processes.find(stack.servers["mlflow"]) is None
     assert fresh.id != stack.id
+
+
+def test_mlflow_that_has_ended_comes_back_on_its_port_and_jobs_go_on(folder: Path) -> None:
+    stack, _ = stacks.up(folder, standard_ports=False)
+    kill(stack, "mlflow")
+    assert stacks.running(folder) is None
+    again, started = stacks.up(folder, standard_ports=False)
+    assert not started
+    assert again.tracking_uri == stack.tracking_uri
+    assert again.servers["ray"] == stack.servers["ray"]
+    assert stacks.running(folder) == again
+
+
+def test_mlflow_whose_port_another_program_has_taken_comes_back_with_a_new_stack(folder: Path) -> None:
+    stack, _ = stacks.up(folder, standard_ports=False)
+    kill(stack, "mlflow")
+    with socket.create_server(("127.0.0.1", stack.mlflow_port)):
+        fresh, started = stacks.up(folder, standard_ports=False)
+    assert started
+    assert fresh.mlflow_port != stack.mlflow_port
 
 
 def test_clients_elsewhere_do_not_leak_into_the_servers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,9 +189,7 @@ def test_an_endpoint_is_started_where_it_is_wanted_also_beside_a_stack_that_runs
 
 def test_an_endpoint_that_has_ended_comes_back_on_its_port_and_jobs_do_not_notice(folder: Path) -> None:
     stack, _ = stacks.up(folder, endpoint=Path("serve.yaml"), standard_ports=False)
-    os.kill(stack.servers["endpoint"].pid, signal.SIGKILL)
-    while processes.find(stack.servers["endpoint"]) is not None:
-        pass
+    kill(stack, "endpoint")
     assert stacks.running(folder) == stack
     again, started = stacks.up(folder, endpoint=Path("serve.yaml"), standard_ports=False)
     assert not started
