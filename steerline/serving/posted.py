@@ -74,6 +74,8 @@ def check_posted(
     models = {alias: _versioned(ref, served) for alias, ref in spec.models.items()}
     spec = spec.model_copy(update={"models": models})
     game = Game.of(spec)
+    # As the scenario reads them: 1e9 and "1000000000" are numbers to it as well.
+    _report(list(_size_problems(game.scenario.params.model_dump(), "params", "")))
     if spec.population is None:
         world_of(game, spec.agents, 0)
     return spec
@@ -133,8 +135,7 @@ def _world_problems(spec: SimulationSpec) -> Iterator[Problem]:
     if spec.max_text > LONGEST_TEXT:
         yield _too_many("max_text", spec.max_text, LONGEST_TEXT)
     yield from _crowd_problems(spec)
-    # A world is made before anybody plays it, and takes the memory of all that is set here.
-    yield from _size_problems(spec.params, "params", "")
+    # A world is made before anybody plays it, and takes the memory of all that is set here, and in its `params`.
     yield from _size_problems(spec.topology.model_dump(), "topology", "")
     if spec.replay.kind not in ("live", "cache"):
         yield Problem("a new simulation has nothing to replay", "replay.kind", got=spec.replay.kind, expected="live")

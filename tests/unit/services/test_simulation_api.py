@@ -110,7 +110,10 @@ REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
         "population",
     ),
     ("tokens", game(llm(sampling={"max_tokens": 100_000}), "conditional"), "agents.0.brain.sampling.max_tokens"),
-    ("items", {**SCRIPTED, "scenario": "recommender", "params": {"items": 10**9}}, "params.items"),
+    *(
+        ("items", {**SCRIPTED, "scenario": "recommender", "params": {"items": number}}, "params.items")
+        for number in (10**9, 1e9, "1_000_000_000")
+    ),
     (
         "contacts",
         {**SCRIPTED, "scenario": "epidemic", "params": {"contact": {"kind": "regular", "degree": 10**6}}},
@@ -507,7 +510,9 @@ def test_a_grid_reaches_nothing_that_a_form_may_not(tmp_path: Path) -> None:
 
     async def story(client: httpx.AsyncClient, store: Store) -> None:
         for grid in grids:
-            error_of(await client.post("/v1/experiments", json={"simulation": ASKING, "grid": grid}), 400)
+            answer = await client.post("/v1/experiments", json={"simulation": ASKING, "grid": grid})
+            error_of(answer, 400)
+            assert answer.json()["problems"], grid
         assert (await client.get(SIMS)).json()["data"] == []
 
     with_service(tmp_path, story, plays=False)
