@@ -84,6 +84,16 @@ def test_a_trial_that_the_server_was_away_for_is_told_again_at_the_end(server: S
     assert sorted(server.told) == sorted(board.ledger.records)
 
 
+def test_a_server_that_has_not_answered_for_too_long_is_told_of_no_further_trial(
+    server: Server, tmp_path: Path
+) -> None:
+    board = played(tmp_path)
+    with TrialRecorder(RUN, sweep(), light=True, patience_s=0.0) as recorder:
+        missing = recorder.complete(board)
+    assert server.told == []
+    assert {trial.name for trial in missing} == set(board.ledger.records)
+
+
 def test_who_stops_a_sweep_waits_for_the_requests_that_are_under_way_alone(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
