@@ -80,16 +80,8 @@ class UsageBook:
         Raises:
             AccessError: another process holds the file, it is damaged, or the disk does not give it.
         """
-        return self.taken(key).used
-
-    def taken(self, key: str) -> Taken:
-        """What is gone of a key's day.
-
-        Raises:
-            AccessError: as for `today`.
-        """
         with self._lock, self._answering() as database:
-            return self._taken(database, key)
+            return self._taken(database, key).used
 
     def hold(self, name: str, key: str, tokens: int, most: int) -> Taken:
         """Hold tokens that may come of what is to be written for a key, if any of its day are left.

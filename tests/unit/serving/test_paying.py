@@ -146,7 +146,6 @@ def test_a_key_without_a_quota_pays_while_its_book_is_away(bank: Bank, monkeypat
     posted(store, "s", GAME)
     asked(store, "s", key)
     monkeypatch.setattr(UsageBook, "hold", away)
-    monkeypatch.setattr(UsageBook, "taken", away)
     stands(store, bank, "ended", "paused")
     assert status(store, "s") == "ended"
 
