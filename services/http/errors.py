@@ -226,7 +226,7 @@ async def _answer_http(connection: Request, error: Exception) -> Any:
         return await _answer(connection, error)
     assert isinstance(error, HTTPException)
     named = {
-        404: ("not_found", f"there is nothing at {connection.url.path}; /openapi.json lists what there is"),
+        404: ("not_found", f"there is nothing at {connection.scope['path']}; /openapi.json lists what there is"),
         405: ("method_not_allowed", "this path takes another method; /openapi.json says which"),
     }
     code, message = named.get(error.status_code, ("http_error", str(error.detail)))
@@ -271,7 +271,7 @@ async def _answer_library(connection: Request, error: Exception) -> Any:
     assert isinstance(error, errors.SteerlineError)
     answer = ApiError.of(error)
     if answer.status_code >= 500:
-        log.error("a call failed: %s %s", connection.scope.get("method", ""), connection.url.path, exc_info=error)
+        log.error("a call failed: %s %r", connection.scope.get("method", ""), connection.scope["path"], exc_info=error)
     return await _answer(connection, answer)
 
 

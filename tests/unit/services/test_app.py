@@ -164,6 +164,23 @@ def test_its_document_describes_keys_and_errors_and_needs_no_other_server(tmp_pa
     assert get(app, "/docs").status_code == 404
 
 
+def test_a_path_with_a_query_that_is_no_text_is_not_found_either(tmp_path: Path) -> None:
+    app, sent = web_app(parts_in(tmp_path)), []
+    scope = {"type": "http", "method": "GET", "path": "/nowhere", "query_string": b"\xff", "headers": []}
+
+    async def main() -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await app(scope, receive, send)
+
+    asyncio.run(main())
+    assert sent[0]["status"] == 404
+
+
 def test_documented_errors_have_one_shape_and_say_when_to_come_again() -> None:
     described = responses(404)
     assert set(described) == {400, 401, 403, 404, 413, 429, 500, 503}
