@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from fastapi import Path as PathParam
 
 from services.http.access import Principal
-from services.http.errors import ApiError, RefusedBody, responses
+from services.http.errors import ApiError, FieldProblem, RefusedBody, responses
 from services.simulation.desk import FINAL, Desk, IdempotencyKey, name_for, refused, shown_status
 from services.simulation.forms import (
     ExperimentDetail,
@@ -116,9 +116,8 @@ def _members(desk: Desk, form: ExperimentForm) -> list[Member]:
         try:
             fit.append(Member(member.values, checked(desk, member.spec)))
         except SimulationError as error:
-            raise ApiError(
-                400, "invalid_request", f"at {shown or 'the simulation'}: {error.what}", param="grid"
-            ) from error
+            problem = FieldProblem(path="grid", message=f"at {shown or 'the simulation'}: {error.what}")
+            raise ApiError.unfit([problem]) from error
     return fit
 
 

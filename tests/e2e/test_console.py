@@ -276,6 +276,7 @@ def test_a_person_takes_a_seat_answers_and_the_simulation_goes_on(enter: Enter, 
     seat.get_by_role("button", name="Answer").click()
     person.reads("I give what I can.")
     again = page.get_by_role("form", name="You are me, tick 2")
+    expect(again.get_by_role("heading")).to_be_focused()
     again.get_by_label("Your answer, 0 to 20").fill("3")
     again.get_by_role("button", name="Answer").click()
     person.stands("ended")
@@ -372,6 +373,33 @@ def test_of_several_things_to_mend_each_stays_marked_until_it_is_mended(enter: E
     person.stands("ended")
     assert all("400" in said for said in person.complaints)
     person.complaints.clear()
+
+
+def test_what_was_written_for_a_scenario_is_there_when_somebody_comes_back_to_it(enter: Enter) -> None:
+    person = enter()
+    page = person.page
+    person.goes("new")
+    page.get_by_label("rounds").fill("7")
+    page.get_by_role("radio", name="Fishery").check()
+    expect(page.get_by_label("months")).to_be_visible()
+    page.get_by_role("radio", name="Public goods").check()
+    expect(page.get_by_label("rounds")).to_have_value("7")
+
+
+def test_a_simulation_is_stopped_after_a_question_and_the_focus_stays_on_the_page(
+    enter: Enter, endpoint: Endpoint
+) -> None:
+    person = enter()
+    page = person.page
+    person.goes(f"run/{endpoint.make(**_goods('unwanted'), start=False)}")
+    person.presses("Stop")
+    dialog = page.get_by_role("dialog", name="Stop the simulation")
+    dialog.get_by_role("button", name="Keep it going").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_focused()
+    person.presses("Stop")
+    dialog.get_by_role("button", name="Stop it").click()
+    person.stands("stopped")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
 
 
 def test_the_form_and_its_json_are_the_same_simulation(enter: Enter) -> None:

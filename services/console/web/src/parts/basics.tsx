@@ -1,6 +1,6 @@
 /** The smallest parts that every view shares. */
 
-import type { ComponentChildren } from "preact";
+import type { ComponentChildren, RefObject } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 
 import { Icon, type IconName } from "./icon";
@@ -162,6 +162,49 @@ export function Dialog({ title, close, children }: DialogProps) {
       {children}
     </dialog>
   );
+}
+
+interface StopDialogProps {
+  title: string;
+  /** What is stopped, and what stays. */
+  children: ComponentChildren;
+  /** The two answers. */
+  keep: string;
+  end: string;
+  stop: () => Promise<void>;
+  close: () => void;
+}
+
+/** Asks before something ends for good. */
+export function StopDialog({ title, children, keep, end, stop, close }: StopDialogProps) {
+  const task = useTask();
+  const act = async () => {
+    await stop();
+    close();
+  };
+  return (
+    <Dialog title={title} close={close}>
+      <p>{children}</p>
+      {task.problem && <Problem text={task.problem} />}
+      <footer>
+        <button type="button" onClick={close}>
+          {keep}
+        </button>
+        <button type="button" class="main" disabled={task.busy} onClick={() => void task.run(act)}>
+          {end}
+        </button>
+      </footer>
+    </Dialog>
+  );
+}
+
+/** Where the focus goes once the button that was pressed is gone. */
+export function useRest(gone: boolean): RefObject<HTMLHeadingElement | null> {
+  const rest = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    if (gone) rest.current?.focus();
+  }, [gone]);
+  return rest;
 }
 
 interface IconButtonProps {

@@ -30,11 +30,14 @@ export function Create() {
   const [name, setName] = useState("");
   const chosen = name || query.get("scenario") || begun.value?.spec?.scenario || "public_goods";
   const ready = begun.value !== null;
+  // Whoever looks at another scenario and comes back finds what was written.
+  const drafts = useRef(new Map<string, Draft>());
   const scenario = useLoaded(async () => (ready ? await api.scenario(chosen) : null), [chosen, ready]);
   const many = experiment !== null;
   useEffect(() => {
     document.title = `${many ? "New experiment" : "New simulation"} · Steerline`;
   }, [many]);
+  const form = `${scenario.value?.name} ${begun.value?.key}`;
   const problem = loaded.problem || scenario.problem || begun.problem;
   return (
     <div class="page create">
@@ -47,7 +50,9 @@ export function Create() {
       {loaded.value && !begun.value && !problem && <Loading rows={10} label="Loading what it is made of" />}
       {scenario.value && begun.value && loaded.value && served.value && (
         <Form
-          key={`${scenario.value.name} ${begun.value.key}`}
+          key={form}
+          name={form}
+          drafts={drafts.current}
           scenario={scenario.value}
           begun={begun.value}
           models={served.value.filter((one) => !isPlayed(one.id))}
@@ -100,16 +105,20 @@ async function begin(like: string | null, experiment: string | null): Promise<Be
 }
 
 interface FormProps {
+  /** Under which its draft is kept. */
+  name: string;
+  drafts: Map<string, Draft>;
   scenario: ScenarioDetail;
   begun: Begun;
   models: Model[];
 }
 
-function Form({ scenario, begun, models: served }: FormProps) {
+function Form({ name, drafts, scenario, begun, models: served }: FormProps) {
   const [draft, setDraft] = useState<Draft>(() => {
     const own = draftOf(scenario);
-    return { ...own, spec: begun.spec?.scenario === scenario.name ? begun.spec : own.spec, plan: begun.plan };
+    return drafts.get(name) ?? { ...own, spec: begun.spec?.scenario === scenario.name ? begun.spec : own.spec, plan: begun.plan };
   });
+  drafts.set(name, draft);
   const [busy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
   const form = useRef<HTMLFormElement>(null);
@@ -155,7 +164,7 @@ function Form({ scenario, begun, models: served }: FormProps) {
             {["max_ticks", "seed", "name"].map((name) => (
               <Of key={name} name={name} spec={spec} scenario={scenario} change={set} />
             ))}
-            <Field label="Begin paused" help="It stands at its beginning, to be played tick by tick.">
+            <Field label="Begin paused" help={plan ? "Not for an experiment, which plays all of its simulations at once." : "It stands at its beginning, to be played tick by tick."}>
               {(ids) => <input {...ids} type="checkbox" disabled={plan !== null} checked={draft.paused && !plan} onChange={(event) => change({ paused: event.currentTarget.checked })} />}
             </Field>
             <Field label="As an experiment" help="Many times: over values of whatever you like, and over seeds.">

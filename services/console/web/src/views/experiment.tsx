@@ -1,11 +1,11 @@
 /** One experiment: how far it is, and what came of it over its seeds. */
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 
 import * as api from "../api/experiments";
 import * as simulations from "../api/simulations";
-import type { ExperimentDetail, Interval, Point } from "../api/types";
-import { counted, Dialog, Loading, Problem, StatusBadge, useLoaded, useTask } from "../parts/basics";
+import type { Interval, Point } from "../api/types";
+import { counted, Loading, Problem, StatusBadge, StopDialog, useLoaded, useRest } from "../parts/basics";
 import { Icon } from "../parts/icon";
 import { IntervalChart } from "../parts/interval_chart";
 import { Progress } from "../parts/progress";
@@ -19,15 +19,12 @@ export function ExperimentPage({ id }: { id: string }) {
   const loaded = useLoaded(() => api.find(id), [id], (one) => (isSettled(one) ? null : REFRESH_MS));
   const [stopping, setStopping] = useState(false);
   const [stopped, setStopped] = useState(false);
-  const title = useRef<HTMLHeadingElement>(null);
   const experiment = loaded.value;
   const over = experiment !== null && isSettled(experiment);
+  const title = useRest(stopped && over);
   useEffect(() => {
     document.title = `${experiment?.name ?? id} · Steerline`;
   }, [experiment?.name, id]);
-  useEffect(() => {
-    if (stopped && over) title.current?.focus(); // The button that was pressed is gone.
-  }, [stopped, over]);
   if (!experiment) {
     return (
       <div class="page">
@@ -36,6 +33,12 @@ export function ExperimentPage({ id }: { id: string }) {
       </div>
     );
   }
+  const left = experiment.simulations - settled(experiment.states);
+  const stop = async () => {
+    await api.stop(id);
+    setStopped(true);
+    loaded.again();
+  };
   return (
     <div class="page experiment">
       <header class="page-head">
@@ -54,7 +57,11 @@ export function ExperimentPage({ id }: { id: string }) {
       <Progress states={experiment.states} of={experiment.simulations} />
       {loaded.problem && <Problem text={loaded.problem} again={loaded.again} />}
       <Results points={experiment.points} />
-      {stopping && <StopDialog experiment={experiment} close={() => setStopping(false)} stopped={() => (setStopped(true), loaded.again())} />}
+      {stopping && (
+        <StopDialog title="Stop the experiment" keep="Keep it going" end={left === 1 ? "Stop it" : "Stop them"} stop={stop} close={() => setStopping(false)}>
+          {counted(left, "simulation")} will be stopped for good. What has ended stays, with its numbers.
+        </StopDialog>
+      )}
     </div>
   );
 }
@@ -185,37 +192,5 @@ function Members({ ids, name }: { ids: string[]; name: string }) {
         {ids.length > LISTED && <li class="quiet">and {ids.length - LISTED} more in the list of simulations</li>}
       </ul>
     </>
-  );
-}
-
-interface StopProps {
-  experiment: ExperimentDetail;
-  close: () => void;
-  /** Called once they are stopped. */
-  stopped: () => void;
-}
-
-function StopDialog({ experiment, close, stopped }: StopProps) {
-  const task = useTask();
-  const left = experiment.simulations - settled(experiment.states);
-  const stop = () =>
-    void task.run(async () => {
-      await api.stop(experiment.id);
-      close();
-      stopped();
-    });
-  return (
-    <Dialog title="Stop the experiment" close={close}>
-      <p>{counted(left, "simulation")} will be stopped for good. What has ended stays, with its numbers.</p>
-      {task.problem && <Problem text={task.problem} />}
-      <footer>
-        <button type="button" onClick={close}>
-          Keep it going
-        </button>
-        <button type="button" class="main" disabled={task.busy} onClick={stop}>
-          Stop {left === 1 ? "it" : "them"}
-        </button>
-      </footer>
-    </Dialog>
   );
 }

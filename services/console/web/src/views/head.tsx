@@ -1,8 +1,10 @@
 /** What is watched, how it stands, and the buttons that move it. */
 
+import { useState } from "preact/hooks";
+
 import * as api from "../api/simulations";
 import type { Fields, SimulationDetail } from "../api/types";
-import { Problem, StatusBadge, useTask } from "../parts/basics";
+import { Problem, StatusBadge, StopDialog, useRest, useTask } from "../parts/basics";
 import { Icon } from "../parts/icon";
 import { combination } from "../state/experiment";
 import { link } from "../state/router";
@@ -10,20 +12,29 @@ import type { Run } from "../state/run";
 import { useShortcuts } from "../state/shortcuts";
 import { useValue } from "../state/value";
 
+/** Why there is nothing to fork or to export. */
+const NOTHING = "No tick has been played yet";
 const STILL = ["created", "paused", "failed"];
 const GO_ON: Record<string, string> = { created: "Begin", failed: "Try again" };
 
 export function Head({ run, fork }: { run: Run; fork: () => void }) {
   const { detail, connection } = useValue(run.seen);
   const task = useTask();
-  const order = (what: api.Order) =>
-    void task.run(async () => {
-      await api.order(run.id, what);
-      await run.refresh();
-    });
+  const [stopping, setStopping] = useState(false);
+  const [stopped, setStopped] = useState(false);
+  const moved = async (what: api.Order) => {
+    await api.order(run.id, what);
+    await run.refresh();
+  };
+  const order = (what: api.Order) => void task.run(() => moved(what));
+  const stop = async () => {
+    await moved("stop");
+    setStopped(true);
+  };
   const over = !detail || api.isOver(detail.status);
   const still = STILL.includes(detail?.status ?? "");
   const idle = over || task.busy;
+  const title = useRest(stopped && over);
   useShortcuts({
     p: () => !idle && order(still ? "resume" : "pause"),
     s: () => !idle && still && order("step"),
@@ -32,7 +43,9 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
   return (
     <header class="head">
       <div class="title">
-        <h1>{detail.name}</h1>
+        <h1 ref={title} tabIndex={-1}>
+          {detail.name}
+        </h1>
         <StatusBadge status={detail.status} />
         <p class="facts">
           {detail.scenario.replaceAll("_", " ")} · tick {run.ticks} of {detail.max_ticks} · seed {detail.spec.seed}
@@ -57,7 +70,7 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
             </button>
           </>
         )}
-        <button type="button" disabled={!run.ticks} onClick={fork}>
+        <button type="button" disabled={!run.ticks} title={run.ticks ? undefined : NOTHING} onClick={fork}>
           <Icon name="fork" /> Fork
         </button>
         <a class="button" href={link(["compare"], { a: run.id })}>
@@ -66,11 +79,11 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
         <a class="button" href={link(["new"], { like: run.id })}>
           <Icon name="plus" /> Again
         </a>
-        <button type="button" disabled={task.busy || !run.ticks} onClick={() => void task.run(() => save(run.id))}>
+        <button type="button" disabled={task.busy || !run.ticks} title={run.ticks ? undefined : NOTHING} onClick={() => void task.run(() => save(run.id))}>
           <Icon name="down" /> Export
         </button>
         {!over && (
-          <button type="button" class="danger" disabled={idle} onClick={() => order("stop")}>
+          <button type="button" class="danger" disabled={idle} onClick={() => setStopping(true)}>
             <Icon name="stop" /> Stop
           </button>
         )}
@@ -79,6 +92,11 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
         {CONNECTION[connection]}
       </p>
       {task.problem && <Problem text={task.problem} />}
+      {stopping && (
+        <StopDialog title="Stop the simulation" keep="Keep it going" end="Stop it" stop={stop} close={() => setStopping(false)}>
+          It ends for good, and its history stays. A fork of it can go on.
+        </StopDialog>
+      )}
     </header>
   );
 }

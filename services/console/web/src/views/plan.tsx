@@ -23,7 +23,7 @@ export function PlanForm({ plan, spec, params, wrongs, change }: PlanFormProps) 
   const set = (place: number, some: Partial<Axis>) => change({ ...plan, axes: plan.axes.map((axis, where) => (where === place ? { ...axis, ...some } : axis)) });
   // A value that does not fit is refused where it would stand.
   const atAxis = ({ path }: Axis) => (path ? [...within(wrongs, `grid.${path}`), ...within(wrongs, path)] : []);
-  const rest = [...wrongs.filter((one) => one.path === "grid"), ...within(wrongs, "seeds")];
+  const among = told(wrongs.filter((one) => one.path === "grid"));
   const unread = seedsOf(plan.seeds) ? "" : "These are no seeds: write numbers or ranges, e.g. 0-4, 7.";
   const add = () => {
     const free = paths.find((path) => !plan.axes.some((axis) => axis.path === path));
@@ -49,10 +49,15 @@ export function PlanForm({ plan, spec, params, wrongs, change }: PlanFormProps) 
           </li>
         ))}
       </ul>
+      {among && (
+        <p class="help wrong" tabIndex={-1}>
+          {among}
+        </p>
+      )}
       <button type="button" class="small" onClick={add}>
         <Icon name="plus" /> Vary {plan.axes.length ? "something else too" : "something"}
       </button>
-      <Field label="Seeds" help="Every combination is played once with each, e.g. 0-4 or 0, 7, 9." problem={unread || told(rest)}>
+      <Field label="Seeds" help="Every combination is played once with each, e.g. 0-4 or 0, 7, 9." problem={unread || told(within(wrongs, "seeds"))}>
         {(ids) => <input {...ids} ref={(node) => node?.setCustomValidity(unread)} type="text" required value={plan.seeds} onInput={(event) => change({ ...plan, seeds: event.currentTarget.value })} />}
       </Field>
       <p class={countOf(plan) > MOST ? "help wrong" : "help"} role="status">

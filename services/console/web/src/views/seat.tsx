@@ -1,6 +1,6 @@
 /** A question that a person is asked, with the form for the answer. */
 
-import { useEffect, useId, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 
 import * as api from "../api/simulations";
 import type { Question } from "../api/types";
@@ -18,6 +18,11 @@ export function Seat({ run, question }: { run: Run; question: Question }) {
   const asked = question.question.endsWith(question.instruction) ? question.question.slice(0, -question.instruction.length).trim() : question.question;
   const [value, setValue] = useState("");
   const [words, setWords] = useState("");
+  const title = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    // Behind an answer the focus has nowhere to stay; whoever is elsewhere on the page stays there.
+    if (document.activeElement === document.body) title.current?.focus();
+  }, []);
   const send = (chosen: string) =>
     void task.run(async () => {
       await api.answer(run.id, question.id, legal.kind === "text" ? words : [words.trim(), `ANSWER: ${chosen}`].filter(Boolean).join("\n"));
@@ -34,7 +39,7 @@ export function Seat({ run, question }: { run: Run; question: Question }) {
     >
       <header>
         <Icon name="person" />
-        <h2 id={id}>
+        <h2 id={id} ref={title} tabIndex={-1}>
           You are {question.agent}, tick {question.tick + 1}
         </h2>
         <Deadline at={question.deadline} />

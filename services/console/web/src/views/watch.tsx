@@ -31,7 +31,7 @@ export function Watch({ id }: { id: string }) {
   useEffect(() => {
     document.title = `${id} · Steerline`;
   }, [id]);
-  useShortcuts({ f: () => setForking(true) });
+  useShortcuts({ f: () => run.ticks > 0 && setForking(true) });
 
   if (!detail || !history) {
     return (
