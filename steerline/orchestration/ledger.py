@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -98,11 +98,13 @@ class Ledger:
 
     Args:
         file: the database; none takes `ledger.db` of `$STEERLINE_HOME`, else of `.steerline`. Created when missing.
+
+    Raises:
+        SubmitError: the file is no such database, or cannot be read or written; so does each method.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         self.file = file if file is not None else home() / "ledger.db"
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(_SCHEMA)
@@ -180,12 +182,20 @@ class Ledger:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.file, timeout=30)
         try:
-            with connection:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self.file, timeout=30)) as connection, connection:
                 yield connection
-        finally:
-            connection.close()
+        except sqlite3.IntegrityError:
+            raise  # says something about the row
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise SubmitError(
+                "the ledger of jobs cannot be used",
+                where=str(self.file),
+                got=error,
+                expected="a SQLite database on a disk with room",
+                fix="make room, or move the file away; runs stay, and submitting their configs goes on with them",
+            ) from error
 
 
 def _row(attempt: Attempt) -> tuple[object, ...]:

@@ -93,3 +93,12 @@ def test_only_final_states_have_ended() -> None:
     ended = {State.STOPPED, State.SUCCEEDED, State.FAILED, State.LOST}
     assert {state for state in State if state.ended} == ended
     assert State.UNKNOWN.label == "unknown (cluster gone)"
+
+
+def test_a_ledger_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    file.write_text("no database, but long enough to be looked at as one")
+    for unusable in (file, file / "below.db", tmp_path):
+        with pytest.raises(SubmitError, match="ledger of jobs cannot be used") as caught:
+            Ledger(unusable)
+        assert caught.value.where == str(unusable)
