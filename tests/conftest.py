@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+
+import pytest
 
 # Images of containers often forbid bytecode: every process of these suites would compile all of torch and transformers.
 sys.dont_write_bytecode = False
@@ -18,3 +21,12 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Workers of parallel test runs get a width of 80, which consoles would keep for good.
 os.environ.pop("COLUMNS", None)
+# Imports make no garbage, and a lot to look through for it.
+gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """What was imported stays: collections, which DeepSpeed asks for with every engine, look at the rest alone."""
+    gc.freeze()
+    gc.enable()
