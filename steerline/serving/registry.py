@@ -209,12 +209,12 @@ class RegisteredModels:
                 return False
             leaving.append(longest_unused)
             del staying[longest_unused]
-        for place in [self._places.pop(uri) for uri in leaving]:
+        for uri, place in [(uri, self._places.pop(uri)) for uri in leaving]:
             backend = place.opening.result()
             assert not isinstance(backend, Failure), "what failed has no place"
+            log.info("%s makes room", uri)
             await backend.close()
             place.files.close()
-        log.info("%s makes room", ", ".join(leaving) or "nobody")
         return True
 
     def _has_room(self, size: int, sizes: Collection[int]) -> bool:
