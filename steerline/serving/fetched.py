@@ -8,9 +8,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 from steerline.tracking.registry import Registered
@@ -19,6 +21,10 @@ log = logging.getLogger("steerline.serving")
 
 _LOCK = ".lock"
 """How the lock of a version's files ends. It says how many bytes they have, and by its date when they were used."""
+
+
+_LEFT_S = 86_400.0
+"""Age from which nobody can be at work on it any more."""
 
 
 class FetchedFiles:
@@ -59,12 +65,22 @@ class FetchedFiles:
         """Removes what was unused for longest and nobody uses now. Locks stay, for somebody may wait for them."""
         if self._most is None:
             return
+        self._tidy()
         paths = sorted(self._folder.glob(f"*{_LOCK}"), key=lambda path: path.stat().st_mtime_ns)
         sizes = {path: int(path.read_text() or 0) for path in paths}
         surplus = sum(sizes.values()) - self._most
         for path, size in sizes.items():
             if surplus > 0 and size and self._remove(path):
                 surplus -= size
+
+    def _tidy(self) -> None:
+        """Removes what processes left that died while they fetched, or removed: it has no lock."""
+        long_ago = time.time() - _LEFT_S
+        for left in self._folder.iterdir():
+            if left.is_dir() and not left.with_name(left.name + _LOCK).exists():
+                with suppress(FileNotFoundError):  # another process may be at it as well
+                    if left.stat().st_mtime < long_ago:
+                        rmtree(left)
 
     def _remove(self, path: Path) -> bool:
         """Removes the files of a lock, unless somebody uses them."""

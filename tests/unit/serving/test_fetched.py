@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,15 @@ def test_files_of_a_model_in_memory_stay_whichever_process_has_it(tmp_path: Path
         assert server.kept == {"a-1", "a-4", "a-5"}
     used(other, 6)
     assert server.kept == {"a-5", "a-6"}
+
+
+def test_what_a_process_left_that_died_while_it_fetched_goes_after_a_day(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    for name in ("tmp-dead", "tmp-at-work"):
+        (server.folder / "served" / name / "part").mkdir(parents=True)
+    os.utime(server.folder / "served" / "tmp-dead", (0, 0))
+    used(server.files(), 1)
+    assert server.kept == {"a-1", "tmp-at-work"}
 
 
 def test_without_a_bound_all_stay_and_a_fetch_that_fails_keeps_nothing_in_use(tmp_path: Path) -> None:
