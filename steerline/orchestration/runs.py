@@ -182,14 +182,14 @@ def _age(attempt: Attempt) -> timedelta:
 
 
 def _jobs_of(address: str | None) -> list[Attempt]:
-    """The jobs of a cluster as attempts; none when there is no cluster to ask."""
+    """The jobs of a cluster as attempts; none where nobody named one, and none answers."""
     try:
         target = locate(address)
     except SubmitError:
         if address is not None:
             raise
         return []
-    if not answers(target.address):
+    if address is None and not answers(target.address):
         return []
     return [_foreign(job, target.address) for job in Cluster(target).jobs().values()]
 

@@ -71,7 +71,7 @@ def locate(address: str | None = None) -> Target:
             )
         given = local.address
     given = given.rstrip("/")
-    if not given.startswith(("http://", "https://")):
+    if not _is_http(given):
         raise SubmitError(
             "a job server has an HTTP address",
             got=given,
@@ -81,3 +81,12 @@ def locate(address: str | None = None) -> Target:
     if local is not None and given == local.address:
         return Target(given, {**os.environ, **local.environment()})
     return Target(given, dict(os.environ))
+
+
+def _is_http(address: str) -> bool:
+    """Whether it names a host, and a port that there can be or none."""
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port, or the brackets of an IPv6 address
+        return False

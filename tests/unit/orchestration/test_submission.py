@@ -229,6 +229,11 @@ def test_the_overview_shows_jobs_that_others_submitted(
     assert runs.status("raysubmit_1").config == "python x.py"
 
 
+def test_a_cluster_that_somebody_names_and_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SubmitError, match="no cluster answers"):
+        runs.overview(Ledger(tmp_path / "ledger.db"), "http://127.0.0.1:1")
+
+
 def test_logs_kept_by_down_are_shown_when_the_cluster_is_gone(cluster: type[FakeCluster], config: Path) -> None:
     sent = submit(config, check=unchecked, address=LOCAL).attempt
     cluster.silent.add(LOCAL)

@@ -30,9 +30,10 @@ def test_without_any_cluster_the_error_says_how_to_start_one() -> None:
     assert "steerline up" in str(caught.value)
 
 
-def test_an_address_for_drivers_is_refused() -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:6379", "http://a:abc", "http://a:99999", "http://:8265", "http://[::1"])
+def test_what_is_no_address_of_a_job_server_is_refused(address: str) -> None:
     with pytest.raises(SubmitError, match="HTTP address"):
-        locate("127.0.0.1:6379")
+        locate(address)
 
 
 @pytest.mark.parametrize(
