@@ -22,9 +22,9 @@ The same config again goes on where the sweep stopped, whatever ended it: trials
 
 exit codes:
   0 finished   2 config   3 preflight   10 tracking   17 sweep   130 stopped on request
-A trial that fails is recorded with its cause and fails nothing else. An MLflow that goes away on the way changes no exit
-code; the last line then says what it lacks and which command sends it. The sweep's folder holds `table.md`, `results.json`,
-`best.yaml` and `outcome.json`.
+A trial that fails is recorded with its cause and fails nothing else. An MLflow that goes away on the way changes no
+exit code; the last line then says what it lacks and which command sends it. The sweep's folder holds `table.md`,
+`results.json`, `best.yaml` and `outcome.json`.
 """
 
 
