@@ -35,6 +35,11 @@ class Conditions:
     selection: Selection | None = None
     replay: bool = False
 
+    @functools.cached_property
+    def some_row_acts(self) -> bool:
+        """Whether one of `row_strengths` is not 0; asked at each site of a pass, so it is found once."""
+        return self.row_strengths is not None and bool(self.row_strengths.any())
+
     def edits_like(self, other: Conditions) -> bool:
         """Whether the same activations are edited alike under both."""
         return (
@@ -107,7 +112,7 @@ class Boost:
                 got=f"{rows.numel()} strengths, keys of shape {list(keys.shape)}",
                 expected="one strength for each row of the batch",
             )
-        return rows if bool(rows.any()) else None
+        return rows if conditions.some_row_acts else None
 
     def _pick(self, keys: Tensor, flat: Tensor, place: Place, conditions: Conditions, recomputing: bool) -> Picked:
         """The keys to edit."""

@@ -112,6 +112,13 @@ def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
     functions[f"{name}_{_SUFFIX[dtype]}"](*plain, torch.get_num_threads())
 
 
+@functools.cache
+def _boosts() -> Mapping[torch.dtype, Callable[..., None]]:
+    functions = load()
+    assert functions is not None
+    return {dtype: functions[f"boost_{suffix}"] for dtype, suffix in _SUFFIX.items()}
+
+
 def select(keys: Tensor, n: int, magnitude: bool, largest: bool) -> Tensor:
     """See `rows.select`."""
     N, F = keys.shape
@@ -136,7 +143,10 @@ def boost(keys: Tensor, n: int, magnitude: bool, largest: bool, strengths: Tenso
     N = keys.numel() // F
     out = torch.empty_like(keys)
     sizes = (N, F, n, N // strengths.numel())
-    _call("boost", keys.dtype, keys, strengths, *sizes, magnitude, largest, *edit[:3], out)
+    # Without `_call`: a step of the engine comes by here at each layer, and the edit of a few tokens takes as long.
+    function = _boosts()[keys.dtype]
+    places = keys.data_ptr(), strengths.data_ptr()
+    function(*places, *sizes, magnitude, largest, *edit[:3], out.data_ptr(), torch.get_num_threads())
     return out
 
 
