@@ -1,4 +1,4 @@
-"""Files of registered versions that were fetched to this machine: those unused for longest make room on the disk.
+"""Files of registered versions that were fetched to this machine: those loaded longest ago make room on the disk.
 
 Processes may share the folder. Whoever has a version's model holds a lock on its files, which ends with the process.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ from steerline.tracking.registry import Registered
 log = logging.getLogger("steerline.serving")
 
 _LOCK = ".lock"
-"""How the lock of a version's files ends. It says how many bytes they have, and by its date when they were used."""
+"""How the lock of a version's files ends. It says how many bytes they have, and by its date when they were loaded."""
 
 
 _LEFT_S = 86_400.0
@@ -56,13 +55,10 @@ class FetchedFiles:
             files = self._fetch(version, files)
             path.write_text(str(sum(file.stat().st_size for file in files.rglob("*") if file.is_file())))
             self._make_room()
-            try:
-                yield files
-            finally:
-                os.utime(path)  # since when nobody uses them
+            yield files
 
     def _make_room(self) -> None:
-        """Removes what was unused for longest and nobody uses now. Locks stay, for somebody may wait for them."""
+        """Removes what was loaded longest ago and nobody uses now. Locks stay, for somebody may wait for them."""
         if self._most is None:
             return
         self._tidy()

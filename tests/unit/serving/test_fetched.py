@@ -44,7 +44,7 @@ def used(files: FetchedFiles, number: int) -> None:
         assert (folder / "part" / "weights").stat().st_size == 10
 
 
-def test_files_unused_for_longest_go_when_there_are_too_many(tmp_path: Path) -> None:
+def test_files_loaded_longest_ago_go_when_there_are_too_many(tmp_path: Path) -> None:
     server = Server(tmp_path)
     files = server.files()
     for number in (1, 2, 1, 3):
