@@ -44,8 +44,9 @@ types: install
 contracts: install
 	$(BIN)/lint-imports
 
+# In the order of the tests: by their number, which xdist takes otherwise, a slow file of two tests is the last.
 unit: install
-	$(PYTEST) -n auto --dist loadfile tests/unit
+	$(PYTEST) -n auto --dist loadfile --no-loadscope-reorder tests/unit
 
 law: install
 	$(PYTEST) -n auto --dist loadfile tests/law
