@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PreTrainedModel
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."  # PEFT's, before a module's path
 _PARTS = (".lora_A.weight", ".lora_B.weight")

@@ -47,7 +47,7 @@ class ServedModels:
         if backends is None:
             backends = {name: open_backend(backend) for name, backend in spec.models.items()}
         self._backends = dict(backends)
-        self._registered = _registered(spec) if registered is None else registered
+        self._registered = _registered(spec, self._backends) if registered is None else registered
         self._began = int(time.time())
         self._rows = 0
         self._cards = [
@@ -130,7 +130,7 @@ class ServedModels:
             return []
 
 
-def _registered(spec: ServingSpec) -> RegisteredModels | None:
+def _registered(spec: ServingSpec, resident: Mapping[str, StreamingBackend]) -> RegisteredModels | None:
     versions = versions_of(spec)
     if versions is None:
         return None
@@ -141,6 +141,7 @@ def _registered(spec: ServingSpec) -> RegisteredModels | None:
     weights = partial(
         weights_of,
         served=local,
+        resident=resident,
         precision=spec.registry.dtype,
         fetch=lambda version: fetch(uri, version, home() / "served" / f"{version.name}-{version.version}"),
     )
