@@ -37,8 +37,8 @@ class Prefixes:
     """Beginnings of prompts that were computed, as pages.
 
     Keys and values depend on the row's variant, its steering and its adapter, and on all tokens before, so that a page
-    is found by both. They are those of
-    a pass over the whole prompt, up to rounding. When the pool needs room, what was unused for longest goes first.
+    is found by both. They are those of a pass over the whole prompt, up to rounding. When the pool needs room, what was
+    unused for longest goes first.
     """
 
     def __init__(self, pages: Pages) -> None:
