@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 # First on PATH, so that jobs started by Ray find this Python and these tools.
 export PATH := $(abspath $(BIN)):$(PATH)
 export RAY_USAGE_STATS_ENABLED := 0
+# Images of containers often set it: every process would compile torch and transformers anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -q
 
 .PHONY: help install demo up down test lint types contracts unit law integration e2e deploy bench bench-gpu console console-packages clean

@@ -99,7 +99,7 @@ class Models:
 
     async def check_health(self) -> None:
         """Serve asks now and then."""
-        self._gauges.show(self._models.rows, self._models.registered)
+        self._gauges.show(self._models.rows, self._models.registered, self._models.loads)
 
     async def __del__(self) -> None:
         """Serve calls this at the end."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 
+# Images of containers often forbid bytecode: every process of these suites would compile all of torch and transformers.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Before torch, transformers or deepspeed are imported anywhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DS_ACCELERATOR"] = "cpu"

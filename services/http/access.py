@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from fastapi import Security
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
-from starlette._utils import get_route_path
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
@@ -21,6 +20,7 @@ from starlette.types import Scope as Connection
 from services.http.days import Day
 from services.http.errors import ApiError, refuse
 from services.http.limits import Rates
+from services.http.paths import routed
 from steerline.config.serving import AccessSpec
 from steerline.errors import AccessError
 from steerline.serving.keys import SCOPES, Key, KeyBook, Scope
@@ -98,7 +98,6 @@ class Access:
         self._hosts = frozenset(name.lower() for name in spec.hosts)
         self._keys = keys
         self._usage = usage
-        self._held: dict[str, int] = {}
         self._rates = Rates(requests_per_minute)
 
     def admit(self, connection: HTTPConnection, scope: Scope) -> Principal:
@@ -138,7 +137,7 @@ class Access:
             )
         if not self._spec.required:
             return Principal(key.id, key.name, key.scopes)
-        day = Day(self._usage, key, self._held)
+        day = Day(self._usage, key)
         return Principal(key.id, key.name, key.scopes, day, partial(_confirm, self._keys, key))
 
     def _check_site(self, connection: HTTPConnection) -> None:
@@ -172,8 +171,7 @@ class Admission:
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        # What the router sees: behind a route prefix of Serve the path begins with it.
-        if scope["type"] in ("http", "websocket") and get_route_path(scope).startswith(GUARDED):
+        if scope["type"] in ("http", "websocket") and routed(scope).startswith(GUARDED):
             connection = HTTPConnection(scope)
             access: Access = connection.app.state.access
             try:

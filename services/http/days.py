@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 
 from services.http.errors import ApiError
 from steerline.errors import AccessError
 from steerline.serving.keys import Key
-from steerline.serving.usage import UsageBook
+from steerline.serving.usage import Taken, UsageBook
 
 # Apart from the threads that may wait for a store of simulations.
 _BOOKKEEPER = ThreadPoolExecutor(1, thread_name_prefix="steerline-usage")
@@ -24,13 +26,11 @@ class Day:
     Args:
         usage: tokens by key and day.
         key: whose.
-        held: tokens that may come, by key, of all calls of this process.
     """
 
-    def __init__(self, usage: UsageBook, key: Key, held: dict[str, int]) -> None:
+    def __init__(self, usage: UsageBook, key: Key) -> None:
         self._usage = usage
         self._key = key
-        self._held = held
 
     async def spend(self, tokens: int) -> None:
         """Count tokens that were used, also where that takes longer than anybody waits for it."""
@@ -44,8 +44,9 @@ class Day:
         Raises:
             ApiError: 429; none. 503; the book does not answer.
         """
-        if self._key.tokens_per_day is not None:
-            self._check(await self._used(), self._key.tokens_per_day)
+        most = self._key.tokens_per_day
+        if most is not None:
+            self._check(await _booked(partial(self._usage.taken, self._key.id)), most)
 
     @asynccontextmanager
     async def hold(self, tokens: int) -> AsyncIterator[None]:
@@ -54,42 +55,44 @@ class Day:
         Raises:
             ApiError: as for `check`.
         """
-        await self.check()
-        name = self._key.id
-        self._held[name] = self._held.get(name, 0) + tokens
+        most = self._key.tokens_per_day
+        if most is None:
+            yield
+            return
+        name = uuid.uuid4().hex
         try:
+            self._check(await _booked(partial(self._usage.hold, name, self._key.id, tokens, most)), most)
             yield
         finally:
-            self._held[name] -= tokens
-            if not self._held[name]:
-                del self._held[name]
+            # Whoever is being cancelled cannot wait, and may not know whether the book has come to hold them.
+            _BOOKKEEPER.submit(self._usage.release, name)
 
-    def _check(self, used: int, most: int) -> None:
-        held = self._held.get(self._key.id, 0)
-        if used >= most:
+    def _check(self, taken: Taken, most: int) -> None:
+        if taken.used >= most:
             raise ApiError(
                 429,
                 "token_quota_exceeded",
-                f"this key has used {used} of its {most} tokens of today; the next day of UTC brings new ones",
+                f"this key has used {taken.used} of its {most} tokens of today; the next day of UTC brings new ones",
                 retry_after_s=self._usage.seconds_to_midnight(),
             )
-        if used + held >= most:
+        if not taken.leaves_some_of(most):
             raise ApiError(
                 429,
                 "token_quota_held",
-                f"this key has used {used} of its {most} tokens of today, and {held} may come of what is being written "
-                "for it; wait for that, or set `max_tokens` lower",
+                f"this key has used {taken.used} of its {most} tokens of today, and {taken.held} may come of what is "
+                "being written for it; wait for that, or set `max_tokens` lower",
                 retry_after_s=1.0,
             )
 
-    async def _used(self) -> int:
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                return await asyncio.get_running_loop().run_in_executor(_BOOKKEEPER, self._usage.today, self._key.id)
-        except (TimeoutError, AccessError) as error:
-            raise ApiError(
-                503,
-                "usage_unreadable",
-                "the endpoint cannot read what this key has used today; its log says more",
-                retry_after_s=_PATIENCE_S,
-            ) from error
+
+async def _booked(look: Callable[[], Taken]) -> Taken:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await asyncio.get_running_loop().run_in_executor(_BOOKKEEPER, look)
+    except (TimeoutError, AccessError) as error:
+        raise ApiError(
+            503,
+            "usage_unreadable",
+            "the endpoint cannot read what this key has used today; its log says more",
+            retry_after_s=_PATIENCE_S,
+        ) from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -26,6 +27,9 @@ EVERYWHERE = (400, 401, 403, 413, 429, 500, 503)
 # A close code of WebSockets: what was asked breaks the endpoint's policy.
 _POLICY_VIOLATION = 1008
 _LONGEST_REASON_BYTES = 120
+# A crowd may be wrong ten thousand times in the same way.
+_MOST_PROBLEMS = 50
+_MOST_SAID = 8
 # A store or a file that another process holds is free again soon.
 _AWAY_S = 1.0
 _MEANINGS: Mapping[int, str] = {
@@ -78,6 +82,21 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+class FieldProblem(BaseModel):
+    """One thing to mend."""
+
+    path: str
+    """Dotted path of the field, as it was sent; empty where all of it is meant."""
+    message: str
+
+
+class RefusedBody(ErrorBody):
+    """The body of an answer to a spec that does not fit: OpenAI's shape, and beside it all that is to mend."""
+
+    problems: list[FieldProblem] = []
+    """The first 50. None where the request failed for another reason."""
+
+
 class ApiError(HTTPException):
     """An answer other than success. Raise it anywhere below a route.
 
@@ -87,10 +106,18 @@ class ApiError(HTTPException):
         message: for people: what, got, expected, fix.
         param: the field that is meant, as a dotted path.
         retry_after_s: seconds after which the same request may succeed.
+        problems: all that is to mend, where the route says that it lists that (`RefusedBody`).
     """
 
     def __init__(
-        self, status: int, code: str, message: str, *, param: str | None = None, retry_after_s: float | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        problems: Sequence[FieldProblem] = (),
     ) -> None:
         headers = {}
         if status == 401:
@@ -102,15 +129,30 @@ class ApiError(HTTPException):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.problems = tuple(problems[:_MOST_PROBLEMS])
 
     def body(self) -> dict[str, Any]:
         """In OpenAI's shape; also what a stream that has begun sends as its last event."""
         kind = _TYPES.get(self.status_code, "server_error" if self.status_code >= 500 else "invalid_request_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        listed = {"problems": [problem.model_dump() for problem in self.problems]} if self.problems else {}
+        return {"error": error, **listed}
 
     def response(self) -> JSONResponse:
         """The whole answer."""
         return JSONResponse(self.body(), self.status_code, self.headers)
+
+    @classmethod
+    def unfit(cls, problems: Sequence[FieldProblem], *, listed: bool = True) -> ApiError:
+        """The answer to a request that does not fit.
+
+        Args:
+            problems: all that is to mend; the first that has a path is the one that is meant.
+            listed: whether the body lists them beside the message.
+        """
+        shown = [f"{one.path}: {one.message}" if one.path else one.message for one in problems[:_MOST_SAID]]
+        param = next((one.path for one in problems if one.path), None)
+        return cls(400, "invalid_request", " | ".join(shown), param=param, problems=problems if listed else ())
 
     @classmethod
     def of(cls, error: errors.SteerlineError) -> ApiError:
@@ -128,9 +170,16 @@ class ApiError(HTTPException):
         return cls(status, code, message, retry_after_s=retry)
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For FastAPI's `responses=`: these statuses, and those that any call under a key may have."""
-    return {status: _response(status) for status in sorted({*EVERYWHERE, *statuses})}
+def responses(*statuses: int, refuses: type[ErrorBody] = ErrorBody) -> dict[int | str, dict[str, Any]]:
+    """For FastAPI's `responses=`: these statuses, and those that any call under a key may have.
+
+    Args:
+        statuses: of answers that are no success.
+        refuses: body of the answer to what does not fit; `RefusedBody` where a spec is taken.
+    """
+    found = {status: _response(status) for status in sorted({*EVERYWHERE, *statuses})}
+    found[400]["model"] = refuses
+    return found
 
 
 def _response(status: int) -> dict[str, Any]:
@@ -190,13 +239,14 @@ async def _answer_unfit(connection: Request, error: Exception) -> Any:
     assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
     problems = error.errors()
     body = error.body if isinstance(error, RequestValidationError) else None
-    places = [_place(problem, body) for problem in problems]
-    shown = [
-        f"{place}: {problem['msg']}" if place else problem["msg"]
-        for place, problem in zip(places, problems, strict=True)
-    ]
-    param = places[0] if places and places[0] else None
-    return await _answer(connection, ApiError(400, "invalid_request", "; ".join(shown[:8]), param=param))
+    found = [FieldProblem(path=_place(problem, body), message=problem["msg"]) for problem in problems]
+    return await _answer(connection, ApiError.unfit(found, listed=_lists_problems(connection)))
+
+
+def _lists_problems(connection: HTTPConnection) -> bool:
+    """Whether the route takes a spec; the answers of OpenAI's own routes hold what OpenAI's hold."""
+    route = connection.scope.get("route")
+    return isinstance(route, APIRoute) and route.responses.get(400, {}).get("model") is RefusedBody
 
 
 def _place(problem: Mapping[str, Any], body: Any) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from starlette._utils import get_route_path
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.http.paths import routed
 
 _PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
@@ -29,8 +30,7 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # What the router sees: behind a route prefix of Serve the path begins with it.
-        policy = _PAGE if get_route_path(scope).startswith(CONSOLE_PATH) else _DATA
+        policy = _PAGE if routed(scope).startswith(CONSOLE_PATH) else _DATA
 
         async def headed(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Annotated, Any
 
@@ -171,11 +171,14 @@ class _Asked:
         with_usage = options is not None and bool(options.include_usage)
         async with AsyncExitStack() as held:
             await held.enter_async_context(caller.hold(sum(one.cost for one in requests)))
+            # From here on it is written: what has no reader any more is closed and paid for, also before it is sent.
+            written = await held.enter_async_context(aclosing(deltas(self._inference, account)))
             try:
                 with paid_if_left(account):
-                    source = await while_connected(request, begun(deltas(self._inference, requests)))
+                    source = await while_connected(request, begun(written))
             except ClientDisconnect:
                 return Response(status_code=_CLIENT_GONE)
+            held.callback(account.settle)
             return EventStream(texts(source, answers, piece, account, with_usage=with_usage), held.pop_all())
 
 

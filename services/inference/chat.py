@@ -162,7 +162,7 @@ def _schema(body: ChatCompletionRequest) -> Mapping[str, Any] | None:
 
 
 def _top_logprobs(body: ChatCompletionRequest) -> int | None:
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise ApiError(400, "invalid_request", "top_logprobs needs logprobs: true", param="top_logprobs")
     return (body.top_logprobs or 0) if body.logprobs else None
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class EventStream(StreamingResponse):
 
     Args:
         texts: data of the events, each without line breaks; an empty one is a sign of life.
-        held: is given back once all is sent, or the client has gone.
+        held: is given back once all is sent, or the client has gone, also before anything is sent.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class EventStream(StreamingResponse):
         self._held = nullcontext() if held is None else held
         super().__init__(_events(texts), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
-    async def stream_response(self, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends it all."""
         async with self._held, aclosing(self._texts):
-            await super().stream_response(send)
+            await super().__call__(scope, receive, send)
 
 
 async def _events(texts: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:

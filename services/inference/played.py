@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -27,6 +27,7 @@ from services.inference.responses import (
 )
 from services.inference.streams import DONE, failed
 from services.parts import Parts
+from steerline.config.steering import SteeringSpec
 from steerline.serving.following import Following
 from steerline.serving.teams import (
     Answered,
@@ -44,28 +45,18 @@ from steerline.serving.teams import (
 TEAM = "team:"
 AGENT = "agent:"
 _AGENT_ID = re.compile(r"agent:(?P<sim>[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127})/(?P<agent>[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62})")
-_OF_ONE_ANSWER = (
-    "stop",
-    "n",
-    "logprobs",
-    "top_logprobs",
-    "response_format",
-    "tools",
-    "tool_choice",
-    "steering",
-)
-_HEARTBEAT_S = 1.0
-
-
-# What some clients send though it says nothing.
-_NEUTRAL = {
-    "n": 1,
-    "logprobs": False,
-    "top_logprobs": 0,
-    "response_format": TextFormat(type="text"),
-    "tool_choice": "none",
-    "steering": 0,
+_OF_ONE_ANSWER: Mapping[str, tuple[object, ...]] = {
+    "n": (1,),
+    "stop": ([],),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "response_format": (TextFormat(type="text"),),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "steering": (0, SteeringSpec()),
 }
+"""Fields that act on an answer of a model's own, and what some clients send in them though it says nothing."""
+_HEARTBEAT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +67,8 @@ class Question:
     """The simulation's id."""
     heard: AsyncGenerator[Heard, None]
     """What comes of it, for as long as the caller's key is good. It is read once."""
+    caller: Principal
+    """Who has put it."""
 
 
 class Playing:
@@ -100,7 +93,8 @@ class Playing:
             ApiError: 400, a field does not act here; 403; 404, there is no such team or agent.
             ConfigError, SimulationError: it cannot be asked.
         """
-        own = next((name for name in _OF_ONE_ANSWER if getattr(body, name) not in (None, _NEUTRAL.get(name))), None)
+        fields = _OF_ONE_ANSWER.items()
+        own = next((name for name, neutral in fields if getattr(body, name) not in (None, *neutral)), None)
         if own is not None:
             raise ApiError(
                 400,
@@ -120,7 +114,7 @@ class Playing:
         store = self._parts.store
         sim = await asyncio.to_thread(begin, store, name, team, question(body.messages), drawn, caller.payer)
         await self._parts.hosts.wake(sim)
-        return Question(sim, while_good(team_answers(store, self._following, sim, team), caller))
+        return Question(sim, while_good(team_answers(store, self._following, sim, team), caller), caller)
 
     async def _agent(self, body: ChatCompletionRequest, drawn: Drawn, caller: Principal) -> Question:
         named = _AGENT_ID.fullmatch(body.model)
@@ -136,19 +130,19 @@ class Playing:
         control, after = await asyncio.to_thread(ask_agent, store, sim, agent, question(body.messages), drawn)
         await self._parts.hosts.wake(sim)
         heard = agent_answers(store, self._following, sim, agent, control, after)
-        return Question(sim, while_good(heard, caller))
+        return Question(sim, while_good(heard, caller), caller)
 
 
 async def whole(head: Head, asked: Question) -> PlayedCompletion:
     """The answer in one piece.
 
     Raises:
-        ApiError: 503; there is none.
+        ApiError: 429 or 503; there is none.
     """
     async with aclosing(asked.heard) as heard:
         async for one in heard:
             if isinstance(one, NoAnswer):
-                raise _no_answer(one)
+                raise await _no_answer(one, asked.caller)
             if isinstance(one, Answered):
                 message = AnswerMessage(content=one.text)
                 return PlayedCompletion(
@@ -182,7 +176,7 @@ async def texts(head: Head, asked: Question, body: ChatCompletionRequest) -> Asy
                         if with_usage:
                             yield _last(head, played, reported(usage))
                     case NoAnswer():
-                        yield failed(_no_answer(one))
+                        yield failed(await _no_answer(one, asked.caller))
     except ApiError as error:
         yield failed(error)
     yield DONE
@@ -210,8 +204,13 @@ def _last(head: Head, played: Played, usage: UsedTokens) -> str:
     return chunk.model_dump_json()
 
 
-def _no_answer(found: NoAnswer) -> ApiError:
-    return ApiError(503, "no_answer", found.why)
+async def _no_answer(found: NoAnswer, caller: Principal) -> ApiError:
+    if found.again_s is not None:
+        try:
+            await caller.check()
+        except ApiError as error:  # what any other question of this caller is answered now
+            return error
+    return ApiError(503, "no_answer", found.why, retry_after_s=found.again_s)
 
 
 def _unknown(model: str, expected: str) -> ApiError:

@@ -26,6 +26,7 @@ log = logging.getLogger("steerline.http")
 DONE = "[DONE]"
 _CHARACTERS_PER_TOKEN = 4
 Numbered = AsyncGenerator[tuple[int, Delta], None]
+_settling: set[asyncio.Task[None]] = set()
 C = TypeVar("C")
 
 
@@ -51,19 +52,24 @@ async def begun(source: Numbered) -> Numbered:
     return _continued(first, source)
 
 
-async def deltas(inference: Inference, requests: Sequence[GenRequest]) -> Numbered:
+async def deltas(inference: Inference, account: Account) -> Numbered:
     """The pieces of all answers as they come, each with the number of its request.
 
     A client that reads slowly does not hold the model up: what waits for it is at most the whole answer.
+
+    Args:
+        inference: writes them.
+        account: says what is asked, and takes down what comes, whether or not it is read.
     """
     queue: asyncio.Queue[tuple[int, Delta] | asyncio.Task[None]] = asyncio.Queue()
 
     async def listen(index: int, request: GenRequest) -> None:
         async with aclosing(inference.stream(request)) as stream:
             async for delta in stream:
+                account.note(index, delta)
                 queue.put_nowait((index, delta))
 
-    listening = [asyncio.create_task(listen(index, request)) for index, request in enumerate(requests)]
+    listening = [asyncio.create_task(listen(index, request)) for index, request in enumerate(account.requests)]
     for task in listening:
         task.add_done_callback(queue.put_nowait)
     left = len(listening)
@@ -95,31 +101,33 @@ class Account:
     """
 
     def __init__(self, caller: Principal, requests: Sequence[GenRequest]) -> None:
-        self.results: dict[int, GenResult] = {}
         self.caller = caller
-        self._requests = requests
+        self.requests = requests
+        self._results: dict[int, GenResult] = {}
         self._written = [0] * len(requests)
 
     def note(self, index: int, delta: Delta) -> None:
         """Take down a piece."""
         self._written[index] += len(delta.text)
         if delta.result is not None:
-            self.results[index] = delta.result
+            self._results[index] = delta.result
 
     @property
     def used(self) -> UsedTokens:
         """Of all answers, once they are there."""
-        return reported(used(self._requests, [self.results[index] for index in range(len(self._requests))]))
+        return reported(used(self.requests, [self._results[index] for index in range(len(self.requests))]))
 
-    async def settle(self) -> None:
-        """Count it against the caller's day."""
+    def settle(self) -> None:
+        """Count it against the caller's day, in a task of its own: whoever is being cancelled cannot wait."""
         tokens = sum(
-            self.results[index].usage.prompt_tokens + self.results[index].usage.completion_tokens
-            if index in self.results
+            self._results[index].usage.prompt_tokens + self._results[index].usage.completion_tokens
+            if index in self._results
             else (sum(map(len, request.prefix)) + written) // _CHARACTERS_PER_TOKEN
-            for index, (request, written) in enumerate(zip(self._requests, self._written, strict=True))
+            for index, (request, written) in enumerate(zip(self.requests, self._written, strict=True))
         )
-        await self.caller.spend(tokens)
+        task = asyncio.get_running_loop().create_task(self.caller.spend(tokens))
+        _settling.add(task)
+        task.add_done_callback(_settling.discard)
 
 
 async def texts(
@@ -142,7 +150,6 @@ async def texts(
     try:
         async with aclosing(while_good(source, account.caller)) as pieces:
             async for index, delta in pieces:
-                account.note(index, delta)
                 failure = None if delta.result is None else delta.result.failure
                 if failure is not None:
                     yield failed(error_of(failure))
@@ -160,8 +167,6 @@ async def texts(
         log.exception("a stream met a fault")
         yield failed(ApiError(500, "internal_error", "the endpoint met a fault; its log says more"))
         yield DONE
-    finally:
-        _settle(account)
 
 
 @contextmanager
@@ -174,7 +179,7 @@ def paid_if_left(account: Account) -> Iterator[None]:
     try:
         yield
     except (ClientDisconnect, asyncio.CancelledError):
-        _settle(account)
+        account.settle()
         raise
 
 
@@ -183,13 +188,3 @@ async def _continued(first: tuple[int, Delta], rest: Numbered) -> Numbered:
         yield first
         async for item in rest:
             yield item
-
-
-_settling: set[asyncio.Task[None]] = set()
-
-
-def _settle(account: Account) -> None:
-    """In a task of its own: whoever is being cancelled cannot wait for anything."""
-    task = asyncio.get_running_loop().create_task(account.settle())
-    _settling.add(task)
-    task.add_done_callback(_settling.discard)

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from services.http.access import Principal
-from services.http.errors import ApiError, responses
+from services.http.errors import ApiError, RefusedBody, responses
 from services.simulation.desk import Desk, IdempotencyKey, Sim, name_for, refused, status_of
 from services.simulation.forms import (
     ControlView,
@@ -46,7 +46,7 @@ _OPEN: tuple[Status, ...] = ("created", "queued", "running", "paused", "waiting"
 def routes(desk: Desk) -> APIRouter:
     """The routes."""
     router = APIRouter()
-    command = partial(router.post, status_code=202, responses=responses(404, 409, 503))
+    command = partial(router.post, status_code=202, responses=responses(404, 409, 503, refuses=RefusedBody))
     _add_course(command, desk)
     _add_world(command, desk)
     _add_agents(command, desk)
@@ -82,8 +82,7 @@ def _add_course(command: Command, desk: Desk) -> None:
     async def stop(sim: Sim, principal: Writer) -> SimulationView:  # noqa: ARG001
         def post(hosted: Hosted) -> None:
             if hosted.record.status != "stopped":
-                desk.store.post(sim, Control("stop", "stop", {}))
-                desk.store.want(sim)
+                desk.stop(sim)
 
         return await desk.command(sim, (*_OPEN, "stopped"), "stopped", post)
 

@@ -11,12 +11,12 @@ from typing import Annotated, TypeVar, cast
 from fastapi import Header, Path
 
 from services.http.access import Principal
-from services.http.errors import ApiError
+from services.http.errors import ApiError, FieldProblem
 from services.parts import Parts
 from services.simulation.forms import SimulationView, Status
 from steerline.errors import ConfigError, Problem
 from steerline.serving.paying import charge
-from steerline.simulation.store.base import Hosted
+from steerline.simulation.store.base import Control, Hosted
 
 T = TypeVar("T")
 
@@ -66,6 +66,11 @@ class Desk:
         """Have the hosts play a simulation, up to so many ticks; whoever asked last pays for it."""
         charge(self.store, sim, caller.payer)
         self.store.want(sim, until)
+
+    def stop(self, sim: str) -> None:
+        """Have the hosts end a simulation for good; asked a second time, nothing more happens."""
+        self.store.post(sim, Control("stop", "stop", {}))
+        self.store.want(sim)
 
     async def act(self, sim: str, action: Callable[[Hosted], T], *, wake: bool = True) -> T:
         """Do something about a simulation, and have the hosts look at it.
@@ -149,16 +154,12 @@ def name_for(principal: Principal, key: str | None, *what: str) -> str:
     return hashlib.sha256("\0".join([principal.key_id, *what, key]).encode()).hexdigest()[:16]
 
 
-def refused(error: ConfigError, prefix: str = "") -> ApiError:
-    """The answer to a spec that does not fit: every problem, and the path of the first."""
-
-    def told(problem: Problem) -> str:
-        parts = {"got": problem.got, "expected": problem.expected, "fix": problem.fix}
-        rest = "".join(f"; {name}: {value}" for name, value in parts.items() if value is not None)
-        return f"{prefix}{problem.path}: {problem.what}{rest}" if problem.path else f"{problem.what}{rest}"
-
+def refused(error: ConfigError) -> ApiError:
+    """The answer to a spec that does not fit, with every problem."""
     problems = error.problems or (Problem(error.what),)
-    path = next((problem.path for problem in problems if problem.path), None)
-    return ApiError(
-        400, "invalid_request", " | ".join(map(told, problems[:8])), param=None if path is None else prefix + path
-    )
+    return ApiError.unfit([FieldProblem(path=one.path or "", message=_told(one)) for one in problems])
+
+
+def _told(problem: Problem) -> str:
+    parts = {"got": problem.got, "expected": problem.expected, "fix": problem.fix}
+    return problem.what + "".join(f"; {name}: {value}" for name, value in parts.items() if value is not None)

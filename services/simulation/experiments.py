@@ -11,8 +11,8 @@ from fastapi import APIRouter, Query
 from fastapi import Path as PathParam
 
 from services.http.access import Principal
-from services.http.errors import ApiError, responses
-from services.simulation.desk import Desk, IdempotencyKey, name_for, refused, shown_status
+from services.http.errors import ApiError, RefusedBody, responses
+from services.simulation.desk import FINAL, Desk, IdempotencyKey, name_for, refused, shown_status
 from services.simulation.forms import (
     ExperimentDetail,
     ExperimentForm,
@@ -21,7 +21,7 @@ from services.simulation.forms import (
     IntervalView,
     PointView,
 )
-from services.simulation.listing import Cursor, Player, Reader, checked, make
+from services.simulation.listing import Cursor, Player, Reader, Writer, checked, make
 from steerline.errors import ConfigError, SimulationError
 from steerline.serving.experiments import EXPERIMENT, Member, members, summary
 from steerline.simulation.store.base import Summary
@@ -36,7 +36,7 @@ def routes(desk: Desk) -> APIRouter:
     @router.post(
         "/v1/experiments",
         status_code=202,
-        responses=responses(409, 503),
+        responses=responses(409, 503, refuses=RefusedBody),
         summary="Play a grid of simulations over seeds",
     )
     async def create(
@@ -59,6 +59,19 @@ def routes(desk: Desk) -> APIRouter:
         "/v1/experiments/{name}", responses=responses(404, 503), summary="An experiment, and what came of it so far"
     )
     async def detail(name: Experiment, principal: Reader) -> ExperimentDetail:  # noqa: ARG001
+        return await asyncio.to_thread(lambda: _detail(desk, name))
+
+    @router.post(
+        "/v1/experiments/{name}:stop",
+        status_code=202,
+        responses=responses(404, 503),
+        summary="End for good all of its simulations that have not ended",
+    )
+    async def stop(name: Experiment, principal: Writer) -> ExperimentDetail:  # noqa: ARG001
+        stopped = await asyncio.to_thread(lambda: _stop(desk, name))
+        if stopped:
+            # A host that looks for one finds the others.
+            await desk.parts.hosts.wake(stopped[0])
         return await asyncio.to_thread(lambda: _detail(desk, name))
 
     return router
@@ -124,16 +137,32 @@ def _states(found: Sequence[Summary]) -> dict[str, int]:
     return dict(Counter(str(shown_status(one.status, one.due)) for one in found))
 
 
-def _detail(desk: Desk, name: str) -> ExperimentDetail:
+def _found(desk: Desk, name: str) -> tuple[Mapping[str, Any], dict[str, Summary]]:
+    """An experiment as it was made, and how those of its simulations stand that the hosts have."""
     content = desk.store.experiment(name)
     if content is None:
         raise ApiError(404, "experiment_not_found", f"there is no experiment {name}", param="name")
-    found = {one.sim: one for one in desk.store.summaries([row["sim"] for row in content["members"]])}
+    return content, {one.sim: one for one in desk.store.summaries([row["sim"] for row in content["members"]])}
+
+
+def _stop(desk: Desk, name: str) -> list[str]:
+    """Have all end that have not; which those are."""
+    _, found = _found(desk, name)
+    left = [one.sim for one in found.values() if one.status not in FINAL]
+    for sim in left:
+        desk.stop(sim)
+    return left
+
+
+def _detail(desk: Desk, name: str) -> ExperimentDetail:
+    content, found = _found(desk, name)
     points: dict[str, list[Mapping[str, Any]]] = {}
     for row in content["members"]:
         points.setdefault(repr(sorted(row["values"].items())), []).append(row)
     return ExperimentDetail(
         **_view(content).model_dump(),
+        grid=content["form"]["grid"],
+        seeds=list(dict.fromkeys(row["seed"] for row in content["members"])),
         states=_states(list(found.values())),
         points=[_point(rows, found) for rows in points.values()],
     )

@@ -382,6 +382,10 @@ class PointView(BaseModel):
 class ExperimentDetail(ExperimentView):
     """An experiment with what came of it so far."""
 
+    grid: dict[str, list[JsonValue]]
+    """Its factors: dotted paths of the simulation and the values that each takes."""
+    seeds: list[int]
+    """Each combination is played once with each of these."""
     states: dict[str, int]
     """How many simulations stand how."""
     points: list[PointView]

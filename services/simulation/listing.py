@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from services.http.access import Principal, require
-from services.http.errors import ApiError, responses
+from services.http.errors import ApiError, RefusedBody, responses
 from services.simulation.desk import Desk, IdempotencyKey, Sim, name_for, refused, view_of
 from services.simulation.forms import (
     OperationView,
@@ -41,7 +41,7 @@ def routes(desk: Desk) -> APIRouter:
     @router.post(
         "/v1/simulations",
         status_code=202,
-        responses=responses(409, 503),
+        responses=responses(409, 503, refuses=RefusedBody),
         summary="Make a simulation, and have it played",
     )
     async def create(

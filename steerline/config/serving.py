@@ -37,6 +37,9 @@ class RegistrySpec(Spec):
     most_gib: float | None = Field(default=None, gt=0)
     """GiB that their weights take up together on a replica, above which those unused for longest make room; none bounds
     their number alone."""
+    most_disk_gib: float | None = Field(default=50.0, gt=0)
+    """GiB that files of versions which were fetched from the tracking server take up together in the Steerline home,
+    above which those unused for longest go; files of models in memory stay. None keeps all."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of their weights in memory; an adapter has that of its base."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -62,6 +62,12 @@ class InferenceClient:
         """Reach another model, by an alias that is not taken; the client closes its backend."""
         assert model not in self._lanes, f"{model} is reached already"
         self._lanes[model] = Lane(model, backend, self._spec, self._booked, self.look)
+
+    async def release(self, models: Collection[str]) -> None:
+        """Reach these no more, and close their backends. Those stay for now of which an answer is still to come."""
+        idle = [model for model in models if self._lanes[model].is_idle]
+        for lane in [self._lanes.pop(model) for model in idle]:
+            await lane.close()
 
     @property
     def models(self) -> tuple[str, ...]:

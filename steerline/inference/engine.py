@@ -15,6 +15,7 @@ from torch import Tensor
 from steerline.errors import SteeringError
 from steerline.evaluation.model_facts import device_of
 from steerline.inference.attention import PagedPass, Span, over_pages
+from steerline.inference.load import Load
 from steerline.inference.pages import Pages
 from steerline.inference.request import Failure
 from steerline.inference.row import Row
@@ -60,6 +61,13 @@ class Engine:
         self._works = False
         self._fault: BaseException | None = None
         self._row_s = 1.0  # how long rows take, of late
+
+    @property
+    def current_load(self) -> Load:
+        """As it is now, seen from any thread; during a pass, parts of it may be of a moment later."""
+        rows, free = list(self._schedule.rows), self._pages.num_free
+        used = len({page for row in rows for page in list(row.pages)})
+        return Load(len(rows), len(self._waiting), used, max(0, len(self._pages) - used - free), free)
 
     def submit(self, rows: Sequence[Row]) -> None:
         """Lets rows wait for their turn. Those above the limit fail at once, as busy.

@@ -64,6 +64,11 @@ class Lane:
                 retry_after_s=self._seconds_to_answer(waiting),
             )
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits, and nothing is under way."""
+        return not (self._waiting or self._calls or self._later)
+
     def put(self, request: GenRequest, ticket: Ticket, index: int) -> Entry:
         """Lets one request wait, or wait with its equal."""
         shared = request.sampling.temperature == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,13 +17,14 @@ DEFAULT_TOKEN_PATH = Path(".ray") / "auth_token"
 def create_token(path: Path) -> None:
     """Write a new token that only this user can read; an existing one is kept and its mode mended."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    # A full disk may have left an empty one.
+    if path.is_file() and path.stat().st_size:
         path.chmod(0o600)
         return
+    descriptor, draft = tempfile.mkstemp(prefix=path.name, dir=path.parent)  # nobody else may read it
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))
+    Path(draft).replace(path)
 
 
 def token_path(environment: Mapping[str, str] = os.environ) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,15 +17,8 @@ STANDARD_PORT = 8000
 _KEPT = "endpoint.yaml"
 
 
-def command(file: Path, folder: Path, gcs_address: str, port: int) -> list[str]:
-    """The command that deploys a Serve config and stays while it serves. It runs in the working directory, where the
-    config's `import_path` is found.
-
-    Args:
-        file: the config. A copy that listens on loopback and `port` goes into the state folder.
-        folder: the state folder.
-        gcs_address: Ray's head.
-        port: where to listen.
+def read(file: Path) -> dict[str, Any]:
+    """A Serve config.
 
     Raises:
         StackError: there is no such file, or it is no Serve config.
@@ -36,7 +31,20 @@ def command(file: Path, folder: Path, gcs_address: str, port: int) -> list[str]:
         raise StackError(
             "this is no config of Ray Serve", where=str(file), expected="`applications`, as in " + str(STANDARD_FILE)
         )
-    config["http_options"] = {**config.get("http_options", {}), "host": HOST, "port": port}
+    return config
+
+
+def command(config: Mapping[str, Any], folder: Path, gcs_address: str, port: int) -> list[str]:
+    """The command that deploys a Serve config and stays while it serves. It runs in the working directory, where the
+    config's `import_path` is found.
+
+    Args:
+        config: the config. A copy that listens on loopback and `port` goes into the state folder.
+        folder: the state folder.
+        gcs_address: Ray's head.
+        port: where to listen.
+    """
+    here = {**config, "http_options": {**config.get("http_options", {}), "host": HOST, "port": port}}
     copy = folder / _KEPT
-    copy.write_text(yaml.safe_dump(config, sort_keys=False))
+    copy.write_text(yaml.safe_dump(here, sort_keys=False))
     return [sys.executable, "-m", "ray.serve.scripts", "run", str(copy), "--address", gcs_address]

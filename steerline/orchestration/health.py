@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -32,13 +33,18 @@ class Server:
 
 
 def wait_until_healthy(
-    servers: Sequence[Server], tell: Callable[[str], None], *, deadline_s: float = _DEADLINE_S
+    servers: Sequence[Server],
+    tell: Callable[[str], None],
+    *,
+    beside: Sequence[Server] = (),
+    deadline_s: float = _DEADLINE_S,
 ) -> None:
     """Return when every server has answered 200.
 
     Args:
-        servers: whom to ask.
+        servers: whom to ask. One that has answered must not end while another is waited for.
         tell: is called with a line now and then.
+        beside: servers that have answered before, which must not end either.
         deadline_s: seconds to wait for all of them together.
 
     Raises:
@@ -46,16 +52,16 @@ def wait_until_healthy(
     """
     began = time.monotonic()
     told = began
-    waiting = list(servers)
+    waiting, together = list(servers), [*servers, *beside]
     with httpx.Client(timeout=_REQUEST_TIMEOUT_S, trust_env=False) as client:
         while True:
-            for server in [server for server in waiting if _answers(client, server)]:
+            for server in [server for server in waiting if _answers(client, server, together)]:
                 waiting.remove(server)
                 tell(f"{server.name} is ready after {time.monotonic() - began:.0f} s")
             if not waiting:
                 return
             now = time.monotonic()
-            _fail_if_hopeless(waiting, now - began, deadline_s)
+            _fail_if_hopeless(together, waiting, now - began, deadline_s)
             if now - told >= _TELL_EVERY_S:
                 told = now
                 names = " and ".join(server.name for server in waiting)
@@ -63,17 +69,20 @@ def wait_until_healthy(
             time.sleep(_POLL_S)
 
 
-def _answers(client: httpx.Client, server: Server) -> bool:
+def _answers(client: httpx.Client, server: Server, servers: Sequence[Server]) -> bool:
     try:
-        return client.get(server.url, headers=server.headers).status_code == httpx.codes.OK
+        answered = client.get(server.url, headers=server.headers).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+    # Another program may have taken the port since it was chosen. Ray's processes listen for the endpoint.
+    port = urlsplit(server.url).port
+    return answered and port is not None and processes.listens([one.process for one in servers], port)
 
 
-def _fail_if_hopeless(waiting: Sequence[Server], waited_s: float, deadline_s: float) -> None:
-    for server in waiting:
+def _fail_if_hopeless(servers: Sequence[Server], waiting: Sequence[Server], waited_s: float, deadline_s: float) -> None:
+    for server in servers:
         ended = processes.find(server.process) is None
-        if not ended and waited_s < deadline_s:
+        if not ended and (server not in waiting or waited_s < deadline_s):
             continue
         how = "ended while starting" if ended else f"did not answer within {deadline_s:.0f} s"
         raise StackError(

@@ -65,6 +65,20 @@ def find(record: ProcessRecord) -> psutil.Process | None:
     return process
 
 
+def listens(records: Iterable[ProcessRecord], port: int) -> bool:
+    """Whether one of the processes, or a descendant of theirs, listens on a TCP port."""
+    roots = [process for record in records if (process := find(record)) is not None]
+    return any(port in _ports(process) for process in [*roots, *_descendants(roots)])
+
+
+def _ports(process: psutil.Process) -> set[int]:
+    try:
+        connections = process.net_connections("tcp")
+    except psutil.Error:
+        return set()  # gone meanwhile
+    return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
+
+
 def interrupt(record: ProcessRecord, wait_s: float) -> None:
     """Ask a process to end as somebody at its terminal would, and wait for that; `end` ends one that does not."""
     process = find(record)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import json
 import os
 import shutil
 import sys
@@ -18,6 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from steerline.errors import StackError
 from steerline.home import HOME_VARIABLE, home
@@ -96,6 +98,9 @@ class Stack:
         }
 
 
+_STATE = TypeAdapter(Stack)
+
+
 def up(
     state_dir: Path | str | None = None,
     *,
@@ -117,10 +122,12 @@ def up(
         the stack, and whether its Ray and MLflow were started by this call.
 
     Raises:
-        StackError: a server ended or did not answer in time; whatever had been started is ended again.
+        StackError: a server ended or did not answer in time, and whatever had been started is ended again; or the
+            state folder or the endpoint's config cannot be used.
     """
     folder = _folder(state_dir)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Before anything is started, which takes a while.
+    config = None if endpoint is None else endpoints.read(endpoint)
     with _locked(folder):
         stack = _read(folder)
         started = stack is None or not _all_run(stack)
@@ -132,8 +139,8 @@ def up(
         else:
             stack = _living(stack)
             wait_until_healthy(_checks(stack), tell)
-        if endpoint is not None and "endpoint" not in stack.servers:
-            stack = _serve(stack, endpoint, standard_ports, started, tell)
+        if config is not None and "endpoint" not in stack.servers:
+            stack = _serve(stack, config, standard_ports, started, tell)
         return stack, started
 
 
@@ -205,7 +212,7 @@ def _start(folder: Path, num_cpus: int | None, standard_ports: bool, tell: Tell)
     return stack
 
 
-def _serve(stack: Stack, config: Path, standard_ports: bool, started: bool, tell: Tell) -> Stack:
+def _serve(stack: Stack, config: Mapping[str, Any], standard_ports: bool, started: bool, tell: Tell) -> Stack:
     """The stack with its endpoint. Where that fails, what this call had started is ended."""
     # Serve outlives the process that deployed it, and keeps its port.
     port = stack.endpoint_port or free_ports(1, (endpoints.STANDARD_PORT,) if standard_ports else ())[0]
@@ -213,10 +220,11 @@ def _serve(stack: Stack, config: Path, standard_ports: bool, started: bool, tell
         tell("starting the endpoint")
         command = _endpoint_command(stack, config, port)
         record = processes.start(command, _server_environment(stack), stack.folder / "logs" / "endpoint.log")
+        beside = _checks(stack)
         stack = dataclasses.replace(stack, servers={**stack.servers, "endpoint": record}, endpoint_port=port)
         _write(stack)
-        new = [server for server in _checks(stack) if server.name == "endpoint"]
-        wait_until_healthy(new, tell, deadline_s=_ENDPOINT_DEADLINE_S)
+        new = [server for server in _checks(stack) if server not in beside]
+        wait_until_healthy(new, tell, beside=beside, deadline_s=_ENDPOINT_DEADLINE_S)
     except BaseException:
         if started:
             _end(stack)
@@ -224,7 +232,7 @@ def _serve(stack: Stack, config: Path, standard_ports: bool, started: bool, tell
     return stack
 
 
-def _endpoint_command(stack: Stack, config: Path, port: int) -> list[str]:
+def _endpoint_command(stack: Stack, config: Mapping[str, Any], port: int) -> list[str]:
     return endpoints.command(config, stack.folder, f"{HOST}:{stack.gcs_port}", port)
 
 
@@ -339,25 +347,40 @@ def _living(stack: Stack) -> Stack:
 
 
 def _write(stack: Stack) -> None:
-    state = dataclasses.asdict(stack) | {"folder": str(stack.folder), "temporary": str(stack.temporary)}
     file = _state_file(stack.folder)
     draft = file.with_suffix(".new")
-    draft.write_text(json.dumps(state, indent=2))
+    draft.write_bytes(_STATE.dump_json(stack, indent=2))
     draft.replace(file)
 
 
 def _read(folder: Path) -> Stack | None:
-    try:
-        state = json.loads(_state_file(folder).read_text())
-    except FileNotFoundError:
+    file = _state_file(folder)
+    if not file.is_file():
         return None
-    servers = {name: ProcessRecord(**record) for name, record in state.pop("servers").items()}
-    return Stack(**state | {"folder": Path(state["folder"]), "temporary": Path(state["temporary"]), "servers": servers})
+    try:
+        return _STATE.validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise StackError(
+            "the state of the local stack cannot be read",
+            where=str(file),
+            got=error,
+            fix="end what is left of it by hand (`ps`), and remove the file",
+        ) from error
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One `up` or `down` at a time."""
-    with (folder / "stack.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (folder / "stack.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise StackError(
+            "the state folder cannot be used",
+            where=str(folder),
+            got=error,
+            expected="a folder of yours on a disk with room",
+            fix=f"make room, or name another one: export {HOME_VARIABLE}=FOLDER",
+        ) from error

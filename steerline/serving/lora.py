@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -28,41 +29,52 @@ _CONFIG = "adapter_config.json"
 log = logging.getLogger("steerline.serving")
 
 
+@contextmanager
 def weights_of(
     version: Registered,
     served: Mapping[str, LocalBackendSpec],
     resident: Mapping[str, StreamingBackend],
     precision: str,
-    fetch: Callable[[Registered], Path],
-) -> Weights:
-    """The weights of a registered version, not yet in memory.
+    fetch: Callable[[Registered], AbstractContextManager[Path]],
+) -> Iterator[Weights]:
+    """The weights of a registered version, not yet in memory. Their files stay inside the `with` block.
 
     Args:
         version: from the registry.
         served: local models of the endpoint, by name: the bases that adapters may have.
         resident: who answers for these, by name.
         precision: of a whole model's weights in memory; an adapter has its base's.
-        fetch: gets a version's files from the tracking server, where they are not on this machine.
+        fetch: has a version's files from the tracking server stay on this machine, where they are not anyway.
 
     Raises:
         ModelError: they are nowhere, were altered, cannot be read safely, or have another base.
         TrackingError: the server is away.
     """
-    from steerline.inference.backends.local import LocalBackend
     from steerline.models.export import MANIFEST, check_manifest
 
-    folder = Path(version.weights)
-    if not folder.is_dir():
-        folder = fetch(version)
-        if not any(folder.glob("*.safetensors")):
+    shared = Path(version.weights)
+    with nullcontext(shared) if shared.is_dir() else fetch(version) as folder:
+        if folder is not shared and not any(folder.glob("*.safetensors")):
             raise ModelError(
                 "the weights of a registered model are neither on this machine nor in MLflow",
                 where=version.uri,
                 got=version.weights,
                 fix="share the runs' storage with the endpoint's machines, or train with tracking.upload_weights: true",
             )
-    if (folder / MANIFEST).is_file():
-        check_manifest(folder)
+        if (folder / MANIFEST).is_file():
+            check_manifest(folder)
+        yield _weights_in(folder, version, served, resident, precision)
+
+
+def _weights_in(
+    folder: Path,
+    version: Registered,
+    served: Mapping[str, LocalBackendSpec],
+    resident: Mapping[str, StreamingBackend],
+    precision: str,
+) -> Weights:
+    from steerline.inference.backends.local import LocalBackend
+
     if (folder / _CONFIG).is_file() and not (folder / "config.json").is_file():
         name = _base_of(folder, version, served)
         return _adapter(folder, version, served[name], resident.get(name))

@@ -12,9 +12,11 @@ from steerline.config.inference import LocalBackendSpec
 from steerline.config.serving import ServingSpec
 from steerline.home import home
 from steerline.inference.backends.open import open_backend
+from steerline.inference.load import HasLoad, Load
 from steerline.inference.request import Delta, Failure, GenRequest, GenResult, StreamingBackend
 from steerline.serving.card import ModelCard
 from steerline.serving.describing import card_of
+from steerline.serving.fetched import FetchedFiles
 from steerline.serving.lora import weights_of
 from steerline.serving.registry import GIB, RegisteredModels, Room
 from steerline.serving.versions import versions_of
@@ -63,6 +65,13 @@ class ServedModels:
     def registered(self) -> dict[str, int]:
         """Bytes of weights in memory, by version of the registry."""
         return {} if self._registered is None else self._registered.loaded
+
+    @property
+    def loads(self) -> dict[str, Load]:
+        """What the models of this process have on their hands, by name; those of other servers are not among them."""
+        registered = {} if self._registered is None else self._registered.backends
+        here = {**self._backends, **registered}
+        return {name: backend.current_load for name, backend in here.items() if isinstance(backend, HasLoad)}
 
     @property
     def rows(self) -> int:
@@ -138,13 +147,11 @@ def _registered(spec: ServingSpec, resident: Mapping[str, StreamingBackend]) -> 
     assert spec.tracking is not None
     uri = resolve_uri(spec.tracking)
     local = {name: backend for name, backend in spec.models.items() if isinstance(backend, LocalBackendSpec)}
-    weights = partial(
-        weights_of,
-        served=local,
-        resident=resident,
-        precision=spec.registry.dtype,
-        fetch=lambda version: fetch(uri, version, home() / "served" / f"{version.name}-{version.version}"),
-    )
-    most = spec.registry.most_gib
-    room = Room(spec.registry.most_loaded, None if most is None else int(most * GIB))
+    files = FetchedFiles(home() / "served", _bytes(spec.registry.most_disk_gib), partial(fetch, uri))
+    weights = partial(weights_of, served=local, resident=resident, precision=spec.registry.dtype, fetch=files.of)
+    room = Room(spec.registry.most_loaded, _bytes(spec.registry.most_gib))
     return RegisteredModels(versions, weights, room)
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * GIB)

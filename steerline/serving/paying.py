@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,10 +46,7 @@ class Purses:
     def __init__(self, keys: KeyBook, usage: UsageBook) -> None:
         self.keys = keys
         self.usage = usage
-        self.lock = threading.RLock()
-        """Of the book and of `held`: each simulation is played in a thread of its own."""
-        self.held: Counter[str] = Counter()
-        """Tokens that may come of what models are asked now, by key, of all simulations of this process."""
+        self._settling = threading.Lock()
         self._owing = threading.Lock()
         """Of what follows, and never held for long: an event loop takes it."""
         self._payers: dict[str, str] = {}
@@ -91,7 +89,7 @@ class Purses:
 
     def settle(self) -> None:
         """Write down what was counted."""
-        with self.lock:
+        with self._settling:
             with self._owing:
                 owed, self._owed = self._owed, Counter()
             for key, tokens in owed.items():
@@ -118,42 +116,44 @@ class Purse:
         Raises:
             Interruption: the simulation pauses, with the reason.
         """
-        held = self._purses.held
-        with self._purses.lock:
-            self._purses.settle()
-            self._check(held[self._key])
-            held[self._key] += tokens
+        self._purses.settle()
+        name = uuid.uuid4().hex
         try:
-            yield
-        finally:
-            with self._purses.lock:
-                held[self._key] -= tokens
-                if not held[self._key]:
-                    del held[self._key]
-
-    def _check(self, held: int) -> None:
-        try:
-            key = self._keys.entry(self._key)
-            used = self._usage.today(self._key) if key is not None and key.tokens_per_day is not None else 0
+            most = self._take(name, tokens)
         except AccessError as error:
             log.warning("nobody knows who may pay, and it is tried again: %s", error)
             raise Interruption("paused", "the keys and what they used cannot be read now", AGAIN_S) from error
+        try:
+            yield
+        finally:
+            # Where a day has no end, nothing is held.
+            if most is not None:
+                self._usage.release(name)
+
+    def _take(self, name: str, tokens: int) -> int | None:
+        """Hold tokens under a name; how many the day has, if there is an end to it."""
+        key = self._keys.entry(self._key)
         # Whoever may look at the simulation reads this: whose key it is, and what it used, is not theirs to know.
         if key is None:
             raise Interruption("paused", "the key that pays for it was revoked, or has expired; resume it with another")
-        if key.tokens_per_day is not None and used >= key.tokens_per_day:
+        most = key.tokens_per_day
+        if most is None:
+            return None
+        taken = self._usage.hold(name, key.id, tokens, most)
+        if taken.used >= most:
             raise Interruption(
                 "paused",
                 "the key that pays for it has used its tokens of today; it goes on by itself at midnight, UTC",
                 self._usage.seconds_to_midnight(),
             )
-        if key.tokens_per_day is not None and used + held >= key.tokens_per_day:
+        if not taken.leaves_some_of(most):
             raise Interruption(
                 "paused",
-                "what other simulations ask now may take what is left today of the key that pays for it; it goes on by "
-                "itself after that",
+                "what is being written for others may take what is left today of the key that pays for it; it goes on "
+                "by itself after that",
                 AGAIN_S,
             )
+        return most
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 
 from steerline.errors import InferenceError, ModelError, TrackingError
 from steerline.inference.request import Failure, StreamingBackend
@@ -18,7 +18,8 @@ from steerline.tracking.registry import Registered
 log = logging.getLogger("steerline.serving")
 
 GIB = 1 << 30
-_UNFIT_S = 60.0
+_HOLD_OFF_S = 60.0
+_LONGEST_HOLD_OFF_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,20 @@ class Room:
     """Bytes of weights; none bounds their number alone."""
 
 
+@dataclass(frozen=True)
+class _HoldOff:
+    """Of a version that could not be loaded."""
+
+    failure: Failure
+    pause_s: float
+    until: float
+
+
 @dataclass(eq=False)
 class _Place:
     opening: asyncio.Task[StreamingBackend | Failure]
+    files: ExitStack = field(default_factory=ExitStack)
+    """What stays on disk while this is in memory."""
     size: int = 0
     users: int = 0
 
@@ -52,8 +64,8 @@ class RegisteredModels:
 
     Args:
         versions: what references stand for.
-        weights: gets a version's weights to this machine, which takes a while and blocks; raises `ModelError` or
-            `TrackingError`.
+        weights: has a version's weights on this machine inside its `with` block, which lasts while they are in memory.
+            Entering it takes a while and blocks; raises `ModelError` or `TrackingError`.
         room: what they may take up.
         wait_s: seconds that a request waits for a model to be loaded before it is told to come again.
         clock: seconds.
@@ -62,7 +74,7 @@ class RegisteredModels:
     def __init__(
         self,
         versions: Versions,
-        weights: Callable[[Registered], Weights],
+        weights: Callable[[Registered], AbstractContextManager[Weights]],
         room: Room,
         *,
         wait_s: float = 20.0,
@@ -74,13 +86,19 @@ class RegisteredModels:
         self._wait_s = wait_s
         self._clock = clock
         self._places: OrderedDict[str, _Place] = OrderedDict()
-        self._unfit: dict[str, tuple[Failure, float]] = {}
+        self._held_off: dict[str, _HoldOff] = {}
         self._loading = asyncio.Lock()
 
     @property
     def loaded(self) -> dict[str, int]:
         """Bytes of weights in memory, by version."""
         return {uri: place.size for uri, place in self._places.items() if place.opening.done()}
+
+    @property
+    def backends(self) -> dict[str, StreamingBackend]:
+        """Those in memory, by version."""
+        opened = {uri: place.opening.result() for uri, place in self._places.items() if place.opening.done()}
+        return {uri: backend for uri, backend in opened.items() if not isinstance(backend, Failure)}
 
     @asynccontextmanager
     async def use(self, reference: str) -> AsyncIterator[StreamingBackend | Failure]:
@@ -118,12 +136,14 @@ class RegisteredModels:
         for backend in opened:
             if not isinstance(backend, BaseException | Failure):
                 await backend.close()
+        for place in places:
+            place.files.close()
 
     def _place(self, version: Registered) -> _Place | Failure:
         """The place of a version, which may still be empty; those that wait to be filled are few."""
-        unfit, until = self._unfit.get(version.uri, (None, 0.0))
-        if unfit is not None and self._clock() < until:
-            return unfit
+        held_off = self._held_off.get(version.uri)
+        if held_off is not None and self._clock() < held_off.until:
+            return held_off.failure
         place = self._places.get(version.uri)
         if place is None:
             if sum(not one.opening.done() for one in self._places.values()) >= self._room.models:
@@ -148,19 +168,24 @@ class RegisteredModels:
             log.exception("%s cannot be served", version.uri)
             opened = self._turn_away(version, f"{version.uri} cannot be loaded; the endpoint's log says more")
         finally:
-            if opened is None or isinstance(opened, Failure):
-                self._places.pop(version.uri, None)
+            failed = opened is None or isinstance(opened, Failure)
+            place = self._places.pop(version.uri, None) if failed else None
+            if place is not None:
+                place.files.close()
         return opened
 
     def _turn_away(self, version: Registered, what: str) -> Failure:
         """Why a version cannot be loaded. It would fail again, and others would have made room for it: for a while it
-        is not tried."""
+        is not tried, for longer each time."""
+        before = self._held_off.get(version.uri)
+        pause_s = _HOLD_OFF_S if before is None else min(2 * before.pause_s, _LONGEST_HOLD_OFF_S)
         failure = Failure("unavailable", what)
-        self._unfit[version.uri] = failure, self._clock() + _UNFIT_S
+        self._held_off[version.uri] = _HoldOff(failure, pause_s, self._clock() + pause_s)
         return failure
 
     async def _load(self, version: Registered) -> StreamingBackend | Failure:
-        weights = await asyncio.to_thread(self._weights, version)
+        place = self._places[version.uri]
+        weights = await asyncio.to_thread(place.files.enter_context, self._weights(version))
         if self._room.size is not None and weights.size > self._room.size:
             size, most = weights.size / GIB, self._room.size / GIB
             what = f"{version.uri} takes {size:.2f} GiB of memory, and registered models have {most:.2f} here"
@@ -168,21 +193,29 @@ class RegisteredModels:
         if not await self._make_room(weights.size):
             return Failure("busy", "the registered models in memory are all being asked, and leave no room", PAUSE_S)
         log.info("loading %s, %.2f GiB", version.uri, weights.size / GIB)
-        self._places[version.uri].size = weights.size
-        return await asyncio.to_thread(weights.load)
+        place.size = weights.size
+        opened = await asyncio.to_thread(weights.load)
+        self._held_off.pop(version.uri, None)
+        return opened
 
     async def _make_room(self, size: int) -> bool:
-        """Whether another model has room, after those that are not being asked have gone, the longest unused first."""
-        while not self._has_room(size):
-            idle = [uri for uri, one in self._places.items() if one.users == 0 and one.opening.done()]
-            if not idle:
+        """Whether another model has room, once those that are not being asked have gone, the longest unused first.
+        Where that would not do, all stay."""
+        staying, leaving = self.loaded, list[str]()
+        idle = (uri for uri, place in self._places.items() if uri in staying and place.users == 0)
+        while not self._has_room(size, staying.values()):
+            longest_unused = next(idle, None)
+            if longest_unused is None:
                 return False
-            leaving = self._places.pop(idle[0]).opening.result()
-            assert not isinstance(leaving, Failure), "what failed has no place"
-            log.info("%s makes room", idle[0])
-            await leaving.close()
+            leaving.append(longest_unused)
+            del staying[longest_unused]
+        for place in [self._places.pop(uri) for uri in leaving]:
+            backend = place.opening.result()
+            assert not isinstance(backend, Failure), "what failed has no place"
+            await backend.close()
+            place.files.close()
+        log.info("%s makes room", ", ".join(leaving) or "nobody")
         return True
 
-    def _has_room(self, size: int) -> bool:
-        sizes = self.loaded.values()
+    def _has_room(self, size: int, sizes: Collection[int]) -> bool:
         return len(sizes) < self._room.models and (self._room.size is None or sum(sizes) + size <= self._room.size)

@@ -83,7 +83,8 @@ class SimulationHost:
     Args:
         store: holds the simulations.
         backends: answer for the served models, by name; the host closes them.
-        more: opens a model by a name that is not among them; none where it is not served either.
+        more: opens a model by a name that is not among them; none where it is not served either. It is let go once no
+            simulation that is played names it.
         client: limits between simulations and the models.
         limits: what it takes on.
         recording: where simulations are recorded that have ended; none records none.
@@ -114,6 +115,7 @@ class SimulationHost:
         self._grace_s = grace_s
         self._client: InferenceClient | None = None
         self._played: dict[str, asyncio.Task[None]] = {}
+        self._named: dict[str, frozenset[str]] = {}  # served models of those that are played
         # What could not be played, for a while: another attempt at once would go the same way.
         self._held_back: set[str] = set()
         # One at a time, for figures are drawn by a library that does one thing at a time.
@@ -175,6 +177,7 @@ class SimulationHost:
         while not self._leaving:
             self._woken.clear()
             try:
+                await self._let_go()
                 await self._take_on()
             except SteerlineError as error:
                 log.warning("the store of simulations cannot be read, and is tried again: %s", error)
@@ -203,6 +206,7 @@ class SimulationHost:
 
     def _rested(self, sim: str, task: asyncio.Task[None]) -> None:
         self._played.pop(sim, None)
+        self._named.pop(sim, None)
         if _succeeded(task, f"simulation {sim} is left, and is tried again"):
             self.wake()
         else:
@@ -250,7 +254,7 @@ class SimulationHost:
         spec = SimulationSpec.model_validate(hosted.record.spec)
         assert self._client is not None
         # Models are opened where they are asked.
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._reach(spec), home))
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._reach(sim, spec), home))
         around = Surroundings(
             client=DistantClient(self._client, home), leaving=lambda: self._leaving, decider=self._paid(sim, spec)
         )
@@ -286,13 +290,20 @@ class SimulationHost:
             )
         self._store.operate(sim, TAKEN, {"by": self.name, "ticks": ticks})
 
-    async def _reach(self, spec: SimulationSpec) -> None:
+    async def _reach(self, sim: str, spec: SimulationSpec) -> None:
         """Open the models that a simulation names and that nobody has asked for yet."""
         assert self._client is not None
-        for name in served_names(spec).values():
+        self._named[sim] = frozenset(served_names(spec).values())
+        for name in self._named[sim]:
             backend = None if name in self._client.models else self._more(name)
             if backend is not None:
                 self._client.add(name, backend)
+
+    async def _let_go(self) -> None:
+        """Close the models that were opened for simulations of which none is played now."""
+        assert self._client is not None
+        kept = frozenset(self._backends).union(*self._named.values())
+        await self._client.release([name for name in self._client.models if name not in kept])
 
     def _fail(self, sim: str, served: int, error: BaseException) -> None:
         """Say in the store why a simulation cannot go on, so that no host tries again before somebody asks."""

@@ -53,6 +53,8 @@ class NoAnswer:
     """Why there is none: it stands still, was stopped, or refused the question."""
 
     why: str
+    again_s: float | None = None
+    """Seconds until a host plays on by itself; none where that is not to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,8 @@ def _standstill(store: Store, sim: str) -> NoAnswer | None:
     # Whoever asks does not wait until a host plays on by itself.
     if hosted.due is not None and not is_put_off(hosted):
         return None
-    return NoAnswer(f"{sim} is {hosted.record.status}: {hosted.record.reason}")
+    again_s = None if hosted.due is None else max(0.0, hosted.due - time.time())
+    return NoAnswer(f"{sim} is {hosted.record.status}: {hosted.record.reason}", again_s)
 
 
 def _outcome(store: Store, sim: str, team: TeamSpec) -> Answered | NoAnswer:

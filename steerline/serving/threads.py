@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -42,6 +42,12 @@ def in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
     return asyncio.wrap_future(outcome)
 
 
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> None:
+    """Have the event loop of another thread call something; nothing where it has closed, for nobody is there."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, *args)
+
+
 async def apart(work: Coroutine[Any, Any, T], name: str) -> T:
     """Run a coroutine in a thread and an event loop of its own. No process stays for its sake.
 
@@ -70,8 +76,7 @@ async def apart(work: Coroutine[Any, Any, T], name: str) -> T:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             loop, task = there.result()
-            with suppress(RuntimeError):  # its event loop has closed meanwhile
-                loop.call_soon_threadsafe(task.cancel)
+            _call(loop, task.cancel)
             await asyncio.wait({ended})
         raise
     finally:
@@ -103,6 +108,8 @@ class DistantClient:
 class DistantCaller:
     """A caller whose client is in another thread. See `Caller`.
 
+    A host that has closed counts nobody, and whoever still computes for it ends as if it did.
+
     Args:
         caller: the one there.
         loop: the client's event loop.
@@ -113,26 +120,21 @@ class DistantCaller:
         self._loop = loop
 
     def __enter__(self) -> Self:
-        self._loop.call_soon_threadsafe(self._caller.__enter__)
+        _call(self._loop, self._caller.__enter__)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._leave(self._caller)
+        _call(self._loop, self._caller.__exit__, None, None, None)
 
     @contextmanager
     def away(self) -> Iterator[None]:
         """While inside, waits for something other than a model."""
         there = self._caller.away()
-        self._loop.call_soon_threadsafe(there.__enter__)
+        _call(self._loop, there.__enter__)
         try:
             yield
         finally:
-            self._leave(there)
-
-    def _leave(self, entered: AbstractContextManager[object]) -> None:
-        # A host that has closed counts nobody, and whoever still computes is to end as if it did.
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(entered.__exit__, None, None, None)
+            _call(self._loop, there.__exit__, None, None, None)
 
     async def ask_all(self, requests: Sequence[GenRequest], on_result: OnResult | None = None) -> list[GenResult]:
         """The answers, in order; `on_result` is called in this thread."""
@@ -142,7 +144,7 @@ class DistantCaller:
         fresh: asyncio.Queue[tuple[int, GenResult] | None] = asyncio.Queue()
 
         def tell(one: tuple[int, GenResult] | None) -> None:
-            here.call_soon_threadsafe(fresh.put_nowait, one)
+            _call(here, fresh.put_nowait, one)
 
         asked = asyncio.run_coroutine_threadsafe(
             self._caller.ask_all(requests, lambda index, result: tell((index, result))), self._loop
@@ -153,6 +155,8 @@ class DistantCaller:
                 if on_result is not None:
                     on_result(*one)
         finally:
-            asked.cancel()
+            # A loop that has closed holds no task that could be told.
+            if not self._loop.is_closed():
+                asked.cancel()
         # Cancelled there is cancelled here; a future of the other kind would say so by an ordinary exception.
         return await asyncio.wrap_future(asked)

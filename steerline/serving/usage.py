@@ -1,4 +1,5 @@
-"""Tokens that each key has used, by day: in a file beside the keys, so that a restart forgets nothing."""
+"""Tokens that each key has used, by day, and those that may come: in a file beside the keys, so that a restart forgets
+nothing, and all processes of the machine share a day."""
 
 from __future__ import annotations
 
@@ -7,23 +8,48 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from steerline.errors import AccessError
 
 log = logging.getLogger("steerline.serving")
 
+HELD_S = 600.0
+"""Seconds for which tokens are held at most: who held them may have died."""
 _SECONDS_PER_DAY = 86_400
 _KEPT_DAYS = 400
 # Callers wait for it; whoever holds the file for longer will hold it for long.
 _BUSY_S = 1.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS usage (
-    key TEXT NOT NULL, day INTEGER NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (key, day)
-) WITHOUT ROWID
-"""
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS usage (
+        key TEXT NOT NULL, day INTEGER NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (key, day)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS held (
+        name TEXT PRIMARY KEY, key TEXT NOT NULL, tokens INTEGER NOT NULL, until REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
 _ADD = "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET tokens = tokens + excluded.tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What is gone of a key's day."""
+
+    used: int
+    """Tokens that it has used."""
+    held: int
+    """Tokens that may come of what is being written for it."""
+
+    def leaves_some_of(self, most: int) -> bool:
+        """Whether any of so many are left."""
+        return self.used + self.held < most
 
 
 class UsageBook:
@@ -40,15 +66,13 @@ class UsageBook:
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._unwritten: Counter[tuple[str, int]] = Counter()
+        self._unreleased: set[str] = set()
 
     def add(self, key: str, tokens: int) -> None:
-        """Count tokens against today, by UTC. What cannot be written now is kept, and written with the next."""
+        """Count tokens against today, by UTC."""
         with self._lock:
             self._unwritten[key, self._day()] += tokens
-            try:
-                self._write()
-            except sqlite3.DatabaseError as error:
-                log.warning("used tokens cannot be written to %s, and are tried again: %s", self._file, error)
+            self._write()
 
     def today(self, key: str) -> int:
         """Tokens of a key since midnight, UTC.
@@ -56,18 +80,44 @@ class UsageBook:
         Raises:
             AccessError: another process holds the file, it is damaged, or the disk does not give it.
         """
-        place = key, self._day()
+        return self.taken(key).used
+
+    def taken(self, key: str) -> Taken:
+        """What is gone of a key's day.
+
+        Raises:
+            AccessError: as for `today`.
+        """
+        with self._lock, self._answering() as database:
+            return self._taken(database, key)
+
+    def hold(self, name: str, key: str, tokens: int, most: int) -> Taken:
+        """Hold tokens that may come of what is to be written for a key, if any of its day are left.
+
+        Args:
+            name: to release them by.
+            key: whose.
+            tokens: that may come.
+            most: tokens of its day.
+
+        Returns:
+            what was gone before.
+
+        Raises:
+            AccessError: as for `today`.
+        """
+        with self._lock, self._answering() as database, database:
+            database.execute("BEGIN IMMEDIATE")
+            taken = self._taken(database, key)
+            if taken.leaves_some_of(most):
+                database.execute("INSERT INTO held VALUES (?, ?, ?, ?)", (name, key, tokens, self._clock() + HELD_S))
+            return taken
+
+    def release(self, name: str) -> None:
+        """Hold tokens no more, whether or not they were held."""
         with self._lock:
-            try:
-                row = self._open().execute("SELECT tokens FROM usage WHERE key = ? AND day = ?", place).fetchone()
-            except sqlite3.DatabaseError as error:
-                raise AccessError(
-                    "the file of used tokens does not answer",
-                    where=str(self._file),
-                    got=str(error),
-                    fix="see which process holds it, and whether the disk is full; move it away if it is damaged",
-                ) from error
-            return self._unwritten[place] + (0 if row is None else int(row[0]))
+            self._unreleased.add(name)
+            self._write()
 
     def seconds_to_midnight(self) -> float:
         """Until the next day of UTC begins."""
@@ -83,10 +133,35 @@ class UsageBook:
     def _day(self) -> int:
         return int(self._clock() // _SECONDS_PER_DAY)
 
+    def _taken(self, database: sqlite3.Connection, key: str) -> Taken:
+        place = key, self._day()
+        row = database.execute("SELECT tokens FROM usage WHERE key = ? AND day = ?", place).fetchone()
+        held = database.execute("SELECT total(tokens) FROM held WHERE key = ? AND until > ?", (key, self._clock()))
+        return Taken(self._unwritten[place] + (0 if row is None else int(row[0])), int(held.fetchone()[0]))
+
     def _write(self) -> None:
-        with self._open() as database:
-            database.executemany(_ADD, [(key, day, tokens) for (key, day), tokens in self._unwritten.items()])
-        self._unwritten.clear()
+        """What cannot be written now is kept, and written with the next."""
+        try:
+            with self._open() as database:
+                database.executemany(_ADD, [(key, day, tokens) for (key, day), tokens in self._unwritten.items()])
+                database.executemany("DELETE FROM held WHERE name = ?", [(name,) for name in self._unreleased])
+        except sqlite3.DatabaseError as error:
+            log.warning("used tokens cannot be written to %s, and are tried again: %s", self._file, error)
+        else:
+            self._unwritten.clear()
+            self._unreleased.clear()
+
+    @contextmanager
+    def _answering(self) -> Iterator[sqlite3.Connection]:
+        try:
+            yield self._open()
+        except sqlite3.DatabaseError as error:
+            raise AccessError(
+                "the file of used tokens does not answer",
+                where=str(self._file),
+                got=str(error),
+                fix="see which process holds it, and whether the disk is full; move it away if it is damaged",
+            ) from error
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
@@ -97,9 +172,11 @@ class UsageBook:
                 database.execute("PRAGMA journal_mode = WAL")
                 # A power cut may lose the last counts, never the file.
                 database.execute("PRAGMA synchronous = NORMAL")
-                database.execute(_SCHEMA)
+                for table in _SCHEMA:
+                    database.execute(table)
                 with database:
                     database.execute("DELETE FROM usage WHERE day < ?", (self._day() - _KEPT_DAYS,))
+                    database.execute("DELETE FROM held WHERE until <= ?", (self._clock(),))
             except sqlite3.DatabaseError:
                 database.close()
                 raise

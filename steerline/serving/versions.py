@@ -31,7 +31,9 @@ _VERSION_FRESH_S = 600.0  # what a number stands for changes only if it is delet
 _MISSING_S = 5.0
 _KNOWN_WAIT_S = 0.5
 _MOST_MISSING = 1024
+_LISTED_FRESH_S = 5.0
 _MOST_AT_ONCE = 8
+_MOST_LISTED_AT_ONCE = 4  # so that a registry that hangs leaves threads to look-ups
 _MOST_WAITING = 16  # look-ups of one name
 
 
@@ -82,7 +84,9 @@ class Versions:
         self._names = {name: _LookUps() for name in allow}
         self._found: dict[str, tuple[Registered, float]] = {}
         self._missing: dict[str, float] = {}
+        self._listed: tuple[list[str], float] = [], float("-inf")
         self._listing: asyncio.Task[list[str]] | None = None
+        self._listers = asyncio.Semaphore(_MOST_LISTED_AT_ONCE)
         # Apart from the threads that everything else of the process shares.
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="steerline-registry")
 
@@ -108,6 +112,9 @@ class Versions:
 
     async def references(self) -> list[str]:
         """What may be asked for by alias, as far as the server says so in time."""
+        listed, fresh_until = self._listed
+        if self._clock() < fresh_until:
+            return listed
         if self._listing is None or self._listing.done():
             self._listing = asyncio.create_task(self._list())
         # Whoever stops waiting leaves it to the others.
@@ -151,12 +158,15 @@ class Versions:
         return version
 
     async def _list(self) -> list[str]:
-        listed = await asyncio.gather(*map(self._aliases, self._names))
-        return [reference for found in listed for reference in found]
+        found = await asyncio.gather(*map(self._aliases, self._names))
+        listed = [reference for references in found for reference in references]
+        self._listed = listed, self._clock() + _LISTED_FRESH_S
+        return listed
 
     async def _aliases(self, name: str) -> list[str]:
         try:
-            found = await self._in_thread(self._access.aliases, name)
+            async with self._listers:
+                found = await self._in_thread(self._access.aliases, name)
         except TrackingError as error:
             log.warning("the registry does not list %s: %s", name, error.what)
             return []

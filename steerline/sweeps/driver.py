@@ -23,6 +23,7 @@ from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util.placement_group import PlacementGroup
 
 from steerline.config.finetune import FinetuneSpec
 from steerline.config.sweep import SweepSpec
@@ -61,6 +62,9 @@ _QUIET = {
 # A process that only watches takes none of the CPUs that its workers wait for, but Ray wants something to be named.
 _WATCHER = {"memory": float(1 << 20)}
 _OF_THE_JOB = ("RAY_JOB_CONFIG_JSON_ENV_VAR",)
+
+# Where there is room, Ray takes milliseconds to set resources aside; a full cluster must not hold Tune up for long.
+_SET_ASIDE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def carry_out(board: Board, kind: TrialKind, run: RunRef | None, folder: Path, t
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(_LightTrials if light else _WholeTrial, context=context),
-            PlacementGroupFactory([resources]),
+            TrialResources([resources]),
         ),
         tune_config=tune.TuneConfig(
             search_alg=supply, scheduler=_scheduler(sweep, board), num_samples=-1, reuse_actors=light
@@ -140,6 +144,20 @@ def _environment() -> dict[str, str]:
 def _resources(sweep: SweepSpec) -> dict[str, float]:
     wanted = sweep.cluster
     return {"CPU": wanted.cpus_per_worker, **({"GPU": 1.0} if wanted.use_gpu else {})}
+
+
+class TrialResources(PlacementGroupFactory):
+    """What a trial's process takes, waited for when it is asked for.
+
+    Tune takes a request back when the process of another trial falls free, which may be at once. Ray (2.60) loses for
+    good what belongs to a placement group that is removed while a node has promised it and nobody has claimed it yet.
+    """
+
+    def to_placement_group(self) -> PlacementGroup:
+        """The request, granted already unless the cluster is full."""
+        group: PlacementGroup = super().to_placement_group()
+        group.wait(_SET_ASIDE_S)
+        return group
 
 
 class _NotKept:

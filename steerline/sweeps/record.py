@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
@@ -17,6 +18,9 @@ from steerline.tracking.references import RunRef
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_S = 5.0
+"""How long a request is tried again, and the end of a sweep waits, for a tracking server that does not answer."""
+
 # While the server works on one request, the next is made ready.
 _AT_ONCE = 4
 
@@ -30,11 +34,13 @@ class TrialRecorder:
         run: the sweep's run.
         sweep: the sweep.
         light: trials keep no runs of their own; otherwise what they could not say themselves is added.
+        patience_s: how long to wait for a server that does not answer; a request under way has a limit of its own.
     """
 
-    def __init__(self, run: RunRef, sweep: SweepSpec, *, light: bool) -> None:
-        self._sweep, self._light = sweep, light
-        self._children = Children(run)
+    def __init__(self, run: RunRef, sweep: SweepSpec, *, light: bool, patience_s: float = PATIENCE_S) -> None:
+        self._sweep, self._light, self._patience_s = sweep, light, patience_s
+        self._children = Children(run, timeout_s=patience_s)
+        self._answered = time.monotonic()
         self._recorded: set[str] = set()
         self._threads = ThreadPoolExecutor(_AT_ONCE, "trials")
 
@@ -43,17 +49,38 @@ class TrialRecorder:
         if self._light:
             self._threads.submit(self._try, trial, found)
 
-    def complete(self, board: Board) -> None:
-        """Record whatever the server does not have yet, and end the runs that were left open."""
+    def complete(self, board: Board) -> list[Trial]:
+        """Record whatever the server does not have yet, and end the runs that were left open.
+
+        Gives up once the server has not answered for a while.
+
+        Returns:
+            the trials that it still lacks.
+        """
         self._threads.shutdown(cancel_futures=True)
-        self._children.refresh()
         records = board.ledger.records
         ended = [trial for trials in board.trials.values() for trial in trials if trial.name in records]
-        with ThreadPoolExecutor(_AT_ONCE, "trials") as threads:
-            missing = [trial for trial in ended if trial.name not in self._recorded]
-            # Reading what came of each tells of faults.
-            for _ in threads.map(self._try, missing, [records[trial.name].found for trial in missing]):
-                pass
+        missing = [trial for trial in ended if trial.name not in self._recorded]
+        if missing and self._finds_runs():
+            with ThreadPoolExecutor(_AT_ONCE, "trials") as threads:
+                # Reading what came of each tells of faults.
+                for _ in threads.map(self._try_yet, missing, [records[trial.name].found for trial in missing]):
+                    pass
+        return [trial for trial in missing if trial.name not in self._recorded]
+
+    def _finds_runs(self) -> bool:
+        """Whether the server says which runs there are."""
+        try:
+            self._children.refresh()
+        except TrackingError as error:
+            logger.warning("trials are not recorded yet: %s", error.what)
+            return False
+        self._answered = time.monotonic()
+        return True
+
+    def _try_yet(self, trial: Trial, found: Found) -> None:
+        if time.monotonic() - self._answered < self._patience_s:
+            self._try(trial, found)
 
     def _try(self, trial: Trial, found: Found) -> None:
         tags: dict[str, str] = {"steerline.trial": trial.point.role}
@@ -78,6 +105,7 @@ class TrialRecorder:
             logger.warning("%s is not recorded yet: %s", trial.label, error.what)
             return
         self._recorded.add(trial.name)
+        self._answered = time.monotonic()
 
     def __enter__(self) -> TrialRecorder:
         return self
@@ -85,5 +113,5 @@ class TrialRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A sweep that is stopped waits for no server: what is left here is told when it is finished.
+        # A sweep that is broken off waits for no server: what is left here is told when it is finished.
         self._threads.shutdown(cancel_futures=True)

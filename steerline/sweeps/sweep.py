@@ -22,17 +22,18 @@ from steerline.sweeps.board import Board
 from steerline.sweeps.driver import carry_out
 from steerline.sweeps.kinds import SharedTrials, TrialKind, kind_of
 from steerline.sweeps.ledger import Found, Ledger
-from steerline.sweeps.record import TrialRecorder
+from steerline.sweeps.record import PATIENCE_S, TrialRecorder
 from steerline.sweeps.report import write_report
 from steerline.sweeps.selection import select
 from steerline.tracking.recorder import Recorder
 from steerline.tracking.references import RunRef, run_url
-from steerline.tracking.runs import finish
 from steerline.training.job import Job, Outcome
 from steerline.training.opening import open_run
 
 STOPPED_EXIT_CODE = 130
 _FAILED_EXIT_CODE = SweepError.exit_code
+# How long the sweep's own records are tried, at its end, while the server takes trials.
+_DELIVERY_S = 20.0
 
 
 def sweep_folder(sweep: SweepSpec) -> Path:
@@ -46,15 +47,20 @@ class Sweep:
     Args:
         loaded: the config.
         kind: how trials are carried out; none takes what the base config's kind needs.
+        patience_s: how long to wait for a tracking server that does not answer; see `record`.
     """
 
-    def __init__(self, loaded: Loaded[SweepSpec], kind: TrialKind | None = None) -> None:
+    def __init__(
+        self, loaded: Loaded[SweepSpec], kind: TrialKind | None = None, *, patience_s: float = PATIENCE_S
+    ) -> None:
         self._loaded, self._spec = loaded, loaded.spec
         self._kind = kind_of(loaded.spec.base) if kind is None else kind
         self.name = run_name(loaded.spec)
         self.folder = sweep_folder(loaded.spec)
         self._board: Board | None = None
         self._stopping = False
+        self._patience_s = patience_s
+        self._missing: list[Trial] = []
 
     def request_stop(self) -> None:
         """Ask every trial that is going to save and stop, and start no further one."""
@@ -63,7 +69,10 @@ class Sweep:
             self._board.closed = True
             for trial in self._board.going:
                 if isinstance(trial.spec, FinetuneSpec):
-                    Job.of(trial.spec).stop_request.touch()
+                    job = Job.of(trial.spec)
+                    # It may not have come so far as to make its folder.
+                    job.folder.mkdir(parents=True, exist_ok=True)
+                    job.stop_request.touch()
 
     def run(self) -> int:
         """Run all trials that have not ended, choose among the points, and report. Returns the exit code.
@@ -76,25 +85,43 @@ class Sweep:
             run = open_run(self._loaded, _models(self._spec.base))
             self._say(f"recorded at {run_url(run)}")
             (self.folder / "config.resolved.json").write_text(resolved_json(self._spec))
+            recorder = Recorder(run, self.folder / "spool")
             status = "FAILED"
             try:
-                status = self._carry_out(run)
+                status = self._carry_out(run, recorder)
             except SteerlineError as error:
                 self._failed(str(error), error.exit_code)
+                raise
+            except KeyboardInterrupt:
+                status = "KILLED"
                 raise
             except Exception as error:
                 self._failed(repr(error), _FAILED_EXIT_CODE)
                 raise
             finally:
-                finish(run, status, self.folder / "spool")
+                recorder.status(status)
+                self._close(recorder)
         return STOPPED_EXIT_CODE if status == "KILLED" else 0
 
-    def _carry_out(self, run: RunRef) -> str:
+    def _close(self, recorder: Recorder) -> None:
+        """Deliver what the sweep's own run has recorded, and say what MLflow lacks."""
+        # A server that has just been waited for is not waited for again.
+        delivered = recorder.close(0.0 if self._missing else _DELIVERY_S)
+        trials = [f"{len(self._missing)} trials"] if self._missing else []
+        lacking = trials if delivered else [*trials, "what the sweep's own run recorded last"]
+        if lacking:
+            self._say(
+                f"not yet in MLflow at {recorder.run.tracking_uri}: {' and '.join(lacking)}. {self.folder} keeps it; "
+                f"`steerline resume {self.name}`, or the same command again, sends it"
+            )
+
+    def _carry_out(self, run: RunRef, recorder: Recorder) -> str:
         board = self._board = Board(self._spec, Ledger(self.folder))
         total = num_trials(self._spec)
         known = len(board.ledger.records)
         self._say(f"{total} trials" + (f", {known} of them known from before" if known else ""))
-        with TrialRecorder(run, self._spec, light=isinstance(self._kind, SharedTrials)) as children:
+        light = isinstance(self._kind, SharedTrials)
+        with TrialRecorder(run, self._spec, light=light, patience_s=self._patience_s) as children:
 
             def tell(trial: Trial, found: Found | None) -> None:
                 self._say(_line(self._spec, trial, found, len(board.ledger.records), total))
@@ -102,14 +129,13 @@ class Sweep:
                     children.record(trial, found)
 
             carry_out(board, self._kind, run, self.folder, tell)
-            children.complete(board)
+            self._missing = children.complete(board)
         if self._stopping:
             Outcome(self.name, "stopped", len(board.ledger.records), total).save(self.folder)
             self._say("stopped; submit again to go on")
             return "KILLED"
         selection = select(board)
-        with Recorder(run, self.folder / "spool") as recorder:
-            files = write_report(board, selection, self.folder, recorder)
+        files = write_report(board, selection, self.folder, recorder)
         Outcome(
             self.name, "finished", len(board.ledger.records), total, metrics=selection.best_metrics(), files=files
         ).save(self.folder)

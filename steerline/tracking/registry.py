@@ -155,7 +155,9 @@ def fetch(uri: str, version: Registered, folder: Path, *, timeout_s: float = 60.
         if source.startswith("models:/"):
             source = client.get_logged_model(source.removeprefix("models:/")).artifact_location
         with TemporaryDirectory(dir=folder.parent) as scratch:
-            Path(download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=uri)).rename(folder)
+            downloaded = Path(download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=uri))
+            if not folder.is_dir():
+                downloaded.rename(folder)
 
     patiently(download, what=f"fetch {version.uri}", tracking_uri=uri, timeout_s=timeout_s)
     return folder

@@ -331,7 +331,7 @@ def test_what_the_endpoint_refuses_is_told_at_the_field_that_is_meant(enter: Ent
     page.get_by_text("Limits and late answers").click()
     expect(page.get_by_label("policy")).to_be_hidden()
     person.presses("Start")
-    expect(page.get_by_text("nothing is late without a time.", exact=True)).to_be_focused()
+    expect(page.get_by_text("Nothing is late without a time.", exact=True)).to_be_focused()
     page.get_by_label("timeout s").fill("5")
     expect(page.get_by_role("alert")).to_be_hidden()
     field = page.get_by_label("max ticks")
@@ -340,6 +340,36 @@ def test_what_the_endpoint_refuses_is_told_at_the_field_that_is_meant(enter: Ent
     expect(field).to_be_focused()
     expect(field).to_have_accessible_description(re.compile("1000000"))
     expect(field).to_have_attribute("aria-invalid", "true")
+    field.fill("10")
+    expect(page.get_by_role("alert")).to_be_hidden()
+    assert all("400" in said for said in person.complaints)
+    person.complaints.clear()
+
+
+def test_of_several_things_to_mend_each_stays_marked_until_it_is_mended(enter: Enter) -> None:
+    person = enter()
+    page = person.page
+    person.goes("new")
+    page.get_by_text("Limits and late answers").click()
+    longest, ticks = page.get_by_label("max text"), page.get_by_label("max ticks")
+    longest.fill("1000000")
+    page.get_by_text("Limits and late answers").click()
+    ticks.fill("2000000")
+    person.presses("Start")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("2 things to mend")
+    expect(longest).to_be_focused()
+    for wrong, most in ((longest, "20000"), (ticks, "1000000")):
+        expect(wrong).to_have_attribute("aria-invalid", "true")
+        expect(wrong).to_have_accessible_description(re.compile(most))
+    longest.fill("2000")
+    expect(longest).not_to_have_attribute("aria-invalid", "true")
+    expect(ticks).to_have_attribute("aria-invalid", "true")
+    expect(alert).to_contain_text("max ticks")
+    ticks.fill("4")
+    expect(alert).to_be_hidden()
+    person.presses("Start")
+    person.stands("ended")
     assert all("400" in said for said in person.complaints)
     person.complaints.clear()
 
@@ -392,7 +422,7 @@ def test_an_experiment_is_started_from_the_form_and_shows_means_with_intervals(e
     )
     expect(drawing).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("^1.5 3 of 3, simulations of strength 1.5 "))).to_be_visible()
-    expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
+    expect(page.get_by_role("button", name="Stop")).to_be_hidden()
     person.presses("3 of 3, simulations of strength 1.5")
     page.get_by_role("link", name="seed 2").click()
     person.stands("ended")
@@ -407,37 +437,18 @@ def test_an_experiment_is_started_from_the_form_and_shows_means_with_intervals(e
     expect(page.get_by_role("row", name=re.compile("how-strong.*6 ended of 6"))).to_be_visible()
 
 
-def test_an_experiment_that_is_cancelled_stops_what_has_not_ended(enter: Enter, endpoint: Endpoint) -> None:
+def test_an_experiment_that_is_stopped_keeps_what_has_ended(enter: Enter, endpoint: Endpoint) -> None:
     person = enter()
     page = person.page
     agents = [{"id": "me", "brain": {"kind": "human"}}, _scripted("bob", "cooperator")]
     grid = {"agents.0.brain": [{"kind": "human"}, {"kind": "scripted", "policy": "cooperator"}]}
     person.goes(f"experiments/{endpoint.tries(name='asks', simulation=_goods('asked', agents=agents), grid=grid)}")
     expect(page.get_by_text("1 ended, 1 waiting of 2")).to_be_visible()
-    too_much = {"status": 429, "headers": {"Retry-After": "1"}, "json": {"error": {"message": "too much at once"}}}
-    page.route("**:stop", lambda route: route.fulfill(**too_much), times=1)
-    person.presses("Cancel")
-    page.get_by_role("dialog", name="Cancel the experiment").get_by_role("button", name="Stop them").click()
+    person.presses("Stop")
+    page.get_by_role("dialog", name="Stop the experiment").get_by_role("button", name="Stop it").click()
     expect(page.get_by_text("1 ended, 1 stopped of 2")).to_be_visible()
     expect(page.get_by_role("dialog")).to_be_hidden()
-    assert [said for said in person.complaints if "429" not in said] == []
-    person.complaints.clear()
-
-
-def test_another_experiment_like_it_has_all_of_its_seeds(enter: Enter, endpoint: Endpoint) -> None:
-    person = enter()
-    one = endpoint.http.get(f"/v1/simulations/{endpoint.make(**_goods('one'), start=False)}").json()
-    states = {"ended": 60}
-    point = {"values": {}, "simulations": [f"one-{seed}" for seed in range(60)], "states": states, "metrics": {}}
-    many = {"id": "exp-many", "name": "many", "simulations": 60, "states": states, "points": [point]}
-
-    def member(route: Route) -> None:
-        route.fulfill(json={**one, "seed": int(route.request.url.rsplit("-", 1)[1])})
-
-    person.page.route("**/v1/experiments/exp-many", lambda route: route.fulfill(json=many))
-    person.page.route("**/v1/simulations/one-*", member)
-    person.goes("new?experiment=exp-many")
-    expect(person.page.get_by_label("Seeds")).to_have_value("0-59")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
 
 
 def test_experiments_are_asked_for_while_they_are_seen_and_seldom_while_they_wait(enter: Enter) -> None:

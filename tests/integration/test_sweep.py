@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import ray
+from ray.util import placement_group_table, remove_placement_group
 
 from steerline.config.sweep import SweepSpec
 from steerline.config.sweep_points import Trial
 from steerline.errors import SteeringError
 from steerline.orchestration.stack import Stack
 from steerline.sweeps.board import Board
-from steerline.sweeps.driver import carry_out
+from steerline.sweeps.driver import TrialResources, carry_out
 from steerline.sweeps.kinds import TrialKind
 from steerline.sweeps.ledger import Found, Ledger
 from steerline.training.ray_trainer import cluster_nodes
@@ -58,6 +59,14 @@ def test_two_hundred_light_points_are_all_carried_out(cluster: None, tmp_path: P
     assert len(ledger.records) == 200
     best = min(ledger.records.values(), key=lambda record: record.found.metrics["heldout/loss_ce"])
     assert best.label == "scale=2 seed=0"
+    until(all_cpus_are_free)
+
+
+def test_what_a_trial_asks_for_is_granted_before_tune_can_take_it_back(cluster: None) -> None:
+    group = TrialResources([{"CPU": 1.0}]).to_placement_group()
+    state = placement_group_table(group)["state"]
+    remove_placement_group(group)
+    assert state == "CREATED"
     until(all_cpus_are_free)
 
 

@@ -18,8 +18,11 @@ NAMES = [name for name, _, _ in setups()]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("zero")
+    # What takes seconds to import is imported once for the three workers; DeepSpeed imports its Muon at first use.
+    preloaded = ["tests.law.zero_worker", "deepspeed.runtime.zero.muon.muon_optimizer"]
+    torch.multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded)
     for world_size in (2, 1):
-        torch.multiprocessing.spawn(run, (world_size, folder), nprocs=world_size)
+        torch.multiprocessing.start_processes(run, (world_size, folder), nprocs=world_size, start_method="forkserver")
     return folder
 
 

@@ -15,6 +15,7 @@ from steerline.evaluation.model_facts import BRANCHING_FAMILIES, context_length
 from steerline.inference.constraint import Schemas
 from steerline.inference.engine import Engine
 from steerline.inference.linear import pack
+from steerline.inference.load import HasLoad, Load
 from steerline.inference.prompts import PromptEncoder
 from steerline.inference.request import BackendLimits, Delta, Failure, GenRequest, GenResult
 from steerline.inference.row import Row
@@ -30,7 +31,7 @@ Piece = Delta | BaseException
 Report = Callable[[Piece], None]
 
 
-class LocalBackend:
+class LocalBackend(HasLoad):
     """Answers by an engine in a thread of its own: the rows of all calls and streams share its running batch.
 
     An unsteered row has the logits of the plain model in the same batch, bit for bit; what its neighbours are changes
@@ -95,6 +96,11 @@ class LocalBackend:
     def limits(self) -> BackendLimits:
         """What `generate` takes."""
         return self._limits
+
+    @property
+    def current_load(self) -> Load:
+        """Rows and pages of its engine, as they are now."""
+        return self._engine.current_load
 
     async def generate(self, requests: Sequence[GenRequest], adapter: Adapter | None = None) -> list[GenResult]:
         """One answer for each request. A prompt too long, or a steering that does not fit the model, is a failure."""

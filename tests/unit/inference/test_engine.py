@@ -12,6 +12,8 @@ import torch
 from transformers import PreTrainedModel
 
 from steerline.inference.backends.local import LocalBackend
+from steerline.inference.load import Load
+from steerline.inference.pages import PAGE
 from steerline.inference.request import Delta, GenRequest, GenResult
 from tests.tiny import tiny_model
 from tests.unit.inference.tiny_backend import SHARED, backend, boosted, by_hand, complete, generate, scaled
@@ -59,6 +61,18 @@ def test_a_row_joins_after_any_token_and_another_takes_its_place_when_it_ends() 
     first = [result.usage.completion_tokens for result in results]
     assert first == [3, 8, 4]
     assert sizes == [11, 2, 2, 6, 2, 2, 2, 1]
+
+
+def test_the_load_tells_rows_and_pages_that_rows_hold_from_those_that_are_kept() -> None:
+    model = tiny_model("llama")
+    local = backend(model=model, max_batch=2, max_batch_tokens=8 * PAGE)
+    loads = [local.current_load]
+    with at_each_pass(model, lambda *_: loads.append(local.current_load)):
+        generate(local, [complete("first", 3), complete("a" * (PAGE + 1), 8), complete("third", 4)])
+    asyncio.run(local.close())
+    assert loads[:2] == [Load(0, 0, 0, 0, 8), Load(2, 1, 3, 0, 5)]
+    # The first has left for the third, and its page is kept.
+    assert loads[4] == Load(2, 0, 3, 1, 4)
 
 
 def test_whatever_joins_and_leaves_a_text_is_the_one_it_would_be_alone() -> None:

@@ -7,6 +7,9 @@ import os
 import signal
 import stat
 import sys
+import threading
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -39,6 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stacks, "_ray_command", lambda stack, ports, cpus: serve(stack.dashboard_port))
     monkeypatch.setattr(stacks, "_mlflow_command", lambda stack: serve(stack.mlflow_port))
     monkeypatch.setattr(stacks, "_endpoint_command", lambda stack, config, port: serve(port))
+    monkeypatch.chdir(tmp_path)
+    Path("serve.yaml").write_text("applications: []")
     yield tmp_path / "home"
     stacks.down(tmp_path / "home")
 
@@ -185,3 +190,59 @@ def test_an_endpoint_that_fails_takes_only_what_was_started_with_it(
     assert stacks.running(folder) is None
     assert not (folder / "stack.json").exists()
     assert processes.find(plain.servers["ray"]) is None
+
+
+def test_another_programs_server_on_a_port_that_was_free_is_not_taken_for_ours(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ExitStack() as others:
+
+        def late(stack: Stack) -> list[str]:
+            server = others.enter_context(ThreadingHTTPServer(("127.0.0.1", stack.mlflow_port), Answer))
+            threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+            others.callback(server.shutdown)
+            return serve(stack.mlflow_port, "import time; time.sleep(1); raise SystemExit('address already in use')")
+
+        monkeypatch.setattr(stacks, "_mlflow_command", late)
+        with pytest.raises(StackError, match="mlflow ended while starting") as caught:
+            stacks.up(folder, standard_ports=False)
+    assert "already in use" in str(caught.value)
+
+
+@pytest.mark.parametrize("torn", ["", '{"id": "1"}', "[]"])
+def test_a_state_file_that_a_full_disk_tore_is_named(torn: str, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "stack.json").write_text(torn)
+    for act in (stacks.up, stacks.down, stacks.running):
+        with pytest.raises(StackError, match="cannot be read") as caught:
+            act(folder)
+        assert "stack.json" in str(caught.value)
+    (folder / "stack.json").unlink()
+
+
+def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(StackError, match="cannot be used") as caught:
+        stacks.up(file)
+    assert str(file) in str(caught.value)
+
+
+def test_nobody_waits_for_an_endpoint_whose_ray_has_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_ray(stack: Stack, config: object, port: int) -> list[str]:
+        os.kill(stack.servers["ray"].pid, signal.SIGKILL)
+        return serve(port, "import time; time.sleep(600)")
+
+    monkeypatch.setattr(stacks, "_endpoint_command", without_ray)
+    monkeypatch.setattr(stacks, "_ENDPOINT_DEADLINE_S", 10.0)
+    with pytest.raises(StackError, match="ray ended while starting"):
+        stacks.up(folder, endpoint=Path("serve.yaml"), standard_ports=False)
+    assert not (folder / "stack.json").exists()

@@ -70,3 +70,11 @@ def test_a_token_file_is_kept_and_its_mode_mended(tmp_path: Path) -> None:
     auth.create_token(path)
     assert path.read_text() == first
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_token_that_a_full_disk_left_empty_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "auth_token"
+    path.touch()
+    auth.create_token(path)
+    assert len(path.read_text()) == 64
+    assert path.stat().st_mode & 0o777 == 0o600

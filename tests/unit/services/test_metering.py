@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from ray.serve import metrics
 
+from services.gauges import Holding
 from services.metering import Metered
+from steerline.inference.load import Load
 from steerline.inference.request import Failure, GenRequest, GenResult
 from tests.unit.services.stand_in import Parrot
 
@@ -75,3 +77,15 @@ def test_a_stream_counts_as_waiting_until_it_ends_or_is_left(metered: Metered) -
     assert asyncio.run(read(leave=True)) == ["one"]
     assert SEEN[-1][:2] == ("steerline_requests_waiting", 0)
     assert total("steerline_requests", outcome="stop") == 1
+
+
+def test_a_model_that_has_gone_has_no_rows_and_no_pages(metered: Metered) -> None:
+    gauges = Holding()
+    gauges.show(3, {"models:/a/1": 8}, {"models:/a/1": Load(2, 1, 5, 3, 4)})
+    gauges.show(0, {}, {})
+    gauges.show(0, {}, {})
+    shown: dict[str, list[float]] = {}
+    for _, value, tags in SEEN:
+        if tags.get("model") == "models:/a/1":
+            shown.setdefault(tags["state"], []).append(value)
+    assert shown == {"running": [2, 0], "waiting": [1, 0], "used": [5, 0], "kept": [3, 0], "free": [4, 0]}

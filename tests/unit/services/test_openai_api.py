@@ -87,6 +87,7 @@ def test_what_does_not_fit_is_refused_by_its_name(
 ) -> None:
     app, model = served
     (response,) = asked(app, {**CHAT, **change})
+    assert response.json().keys() == {"error"}
     error = response.json()["error"]
     assert (response.status_code, error["type"]) == (400, "invalid_request_error")
     assert error["param"].startswith(param)
@@ -197,9 +198,11 @@ def test_tokens_count_against_the_day_of_a_key_also_where_they_are_streamed(tmp_
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_calls_side_by_side_share_what_is_left_of_a_day(tmp_path: Path, stream: bool) -> None:
+def test_calls_side_by_side_share_what_is_left_of_a_day_also_those_of_two_replicas(
+    tmp_path: Path, stream: bool
+) -> None:
     model = Endless()
-    app = application(tmp_path, {"access": {"required": True}}, model=model)
+    app, other = (application(tmp_path, {"access": {"required": True}}, model=model) for _ in range(2))
     key, _ = KeyBook(tmp_path / "keys.json").create("k", ("inference",), tokens_per_day=1000)
     headers = {"Authorization": f"Bearer {key}"}
     body = {**CHAT, "stream": stream}
@@ -212,9 +215,13 @@ def test_calls_side_by_side_share_what_is_left_of_a_day(tmp_path: Path, stream: 
             model.begun.clear()
             second = asyncio.create_task(client.post(CHATS, json={**body, "max_tokens": 50}))
             assert await asyncio.to_thread(model.begun.wait, 10)
-            async with asyncio.timeout(10):
-                refused = await client.post(CHATS, json={**body, "max_tokens": 50})
-            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "token_quota_held")
+            elsewhere = httpx.AsyncClient(
+                transport=httpx.ASGITransport(other), base_url="http://localhost", headers=headers
+            )
+            async with asyncio.timeout(10), elsewhere:
+                for replica in (client, elsewhere):
+                    refused = await replica.post(CHATS, json={**body, "max_tokens": 50})
+                    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "token_quota_held")
             for one in (first, second):
                 one.cancel()
             await asyncio.gather(first, second, return_exceptions=True)

@@ -149,6 +149,28 @@ def test_a_team_whose_model_fails_has_no_answer_and_says_why(tmp_path: Path) -> 
     asyncio.run(play())
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_team_whose_key_has_used_its_day_meanwhile_is_answered_as_a_completion_is(
+    tmp_path: Path, stream: bool
+) -> None:
+    async def play() -> None:
+        purses = Purses(KeyBook(tmp_path / "keys.json"), usage_beside(tmp_path / "keys.json"))
+        async with endpoint(tmp_path, purses=purses, access={"required": True}) as (client, service):
+            key, _ = service.keys.create("k", ("inference",), tokens_per_day=1)
+            client.headers["Authorization"] = f"Bearer {key}"
+            team = await client.post(CHATS, json=chat("team:panel", stream=stream))
+            plain = await client.post(CHATS, json=chat("small"))
+        assert plain.status_code == 429
+        if stream:
+            *_, error, done, _ = team.text.split("\n\n")
+            assert (json.loads(error.removeprefix("data: ")), done) == (plain.json(), "data: [DONE]")
+        else:
+            assert (team.status_code, team.json()) == (429, plain.json())
+            assert int(team.headers["Retry-After"]) == pytest.approx(int(plain.headers["Retry-After"]), abs=60)
+
+    asyncio.run(play())
+
+
 def test_a_client_that_goes_away_stops_no_team_and_pays_for_it(tmp_path: Path) -> None:
     async def play() -> None:
         usage = usage_beside(tmp_path / "keys.json")
@@ -242,20 +264,24 @@ def test_what_does_not_act_on_a_team_is_refused(tmp_path: Path, field: dict[str,
     asyncio.run(play())
 
 
-def test_what_says_nothing_may_stand_in_a_question_to_a_team(tmp_path: Path) -> None:
+def test_what_says_nothing_may_stand_in_a_question_to_a_team_or_a_model(tmp_path: Path) -> None:
     says_nothing: dict[str, Any] = {
         "n": 1,
+        "stop": [],
         "logprobs": False,
         "top_logprobs": 0,
         "response_format": {"type": "text"},
+        "tools": [],
         "tool_choice": "none",
         "steering": 0,
     }
 
     async def play() -> None:
         async with endpoint(tmp_path) as (client, _):
-            response = await client.post(CHATS, json=chat("team:panel", **says_nothing))
-            assert response.status_code == 200, response.json()
+            for model in ("team:panel", "small"):
+                for fields in (says_nothing, dict.fromkeys(says_nothing), {"tool_choice": "auto", "steering": {}}):
+                    response = await client.post(CHATS, json=chat(model, **fields))
+                    assert response.status_code == 200, response.json()
 
     asyncio.run(play())
 

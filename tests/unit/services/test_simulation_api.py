@@ -157,6 +157,28 @@ def test_what_may_not_be_posted_is_refused_at_its_place(tmp_path: Path) -> None:
     with_service(tmp_path, story, plays=False)
 
 
+def test_all_that_is_to_mend_in_a_spec_is_listed_at_its_places(tmp_path: Path) -> None:
+    unreadable = {**game(llm(sampling={"max_tokens": 0}), "conditional"), "max_ticks": -1}
+    unplayable = {**game(llm("nobody"), llm("noone")), "models": {"x": {"model": "nobody"}, "y": {"model": "noone"}}}
+
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        for form, paths in (
+            (unreadable, {"agents.0.brain.sampling.max_tokens", "max_ticks"}),
+            (unplayable, {"models.x", "models.y"}),
+        ):
+            answer = await client.post(SIMS, json=form)
+            assert error_of(answer, 400).keys() == {"message", "type", "param", "code"}
+            problems = answer.json()["problems"]
+            assert {one["path"] for one in problems} >= paths, problems
+            assert all(one["message"] and not one["message"].startswith(one["path"]) for one in problems)
+            inside = await client.post("/v1/experiments", json={"simulation": form})
+            assert {one["path"].removeprefix("simulation.") for one in inside.json()["problems"]} >= paths
+        many = {**SCRIPTED, "agents": [{"id": "?"}] * 60}
+        assert len((await client.post(SIMS, json=many)).json()["problems"]) == 50
+
+    with_service(tmp_path, story, plays=False)
+
+
 def test_more_may_take_part_where_not_everybody_hears_everybody(tmp_path: Path) -> None:
     rule = {"kind": "scripted", "policy": "conditional"}
     crowd = {**SCRIPTED, "agents": [{"id": f"a{number}", "brain": rule} for number in range(1001)]}
@@ -440,8 +462,34 @@ def test_an_experiment_plays_its_grid_and_sums_it_up_over_seeds(tmp_path: Path) 
         interval = detail["points"][0]["metrics"]["mean_contribution"]
         assert interval["n"] == 3
         assert interval["low"] <= interval["mean"] <= interval["high"]
+        assert (detail["grid"], detail["seeds"]) == (form["grid"], form["seeds"])
         assert [one["id"] for one in (await client.get("/v1/experiments")).json()["data"]] == [detail["id"]]
         assert len((await client.get(SIMS)).json()["data"]) == 6
+
+    with_service(tmp_path, story)
+
+
+def test_an_experiment_is_stopped_in_one_go_and_what_has_ended_stays(tmp_path: Path) -> None:
+    person = {"kind": "human"}
+    form = {
+        "simulation": game(person, "conditional"),
+        "grid": {"agents.0.brain": [person, {"kind": "scripted", "policy": "free_rider"}]},
+        "seeds": [0, 1],
+    }
+
+    async def stands(client: httpx.AsyncClient, path: str, states: dict[str, int]) -> None:
+        async with asyncio.timeout(20):
+            while (await client.get(path)).json()["states"] != states:
+                await asyncio.sleep(0.01)
+
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        path = f"/v1/experiments/{(await client.post('/v1/experiments', json=form)).json()['id']}"
+        await stands(client, path, {"ended": 2, "waiting": 2})
+        for _ in range(2):
+            stopped = await client.post(f"{path}:stop")
+            assert stopped.status_code == 202, stopped.text
+            await stands(client, path, {"ended": 2, "stopped": 2})
+        error_of(await client.post("/v1/experiments/none:stop"), 404)
 
     with_service(tmp_path, story)
 

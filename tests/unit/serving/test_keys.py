@@ -11,7 +11,7 @@ import pytest
 from steerline.errors import AccessError
 from steerline.serving import usage
 from steerline.serving.keys import SCOPES, KeyBook, first_key, open_keys
-from steerline.serving.usage import UsageBook
+from steerline.serving.usage import Taken, UsageBook
 
 
 @pytest.fixture
@@ -194,3 +194,24 @@ def test_a_damaged_file_of_tokens_keeps_what_is_added_and_says_so(
     file.unlink()
     assert book.today("ann") == 5
     book.close()
+
+
+def test_tokens_that_may_come_are_held_for_all_processes_until_they_are_given_back_or_their_holder_is_dead(
+    tmp_path: Path,
+) -> None:
+    now = [90_000.0]
+    book, other = (UsageBook(tmp_path / "usage.db", clock=lambda: now[0]) for _ in range(2))
+    book.add("k", 10)
+    assert book.hold("a", "k", 60, most=100) == Taken(10, 0)
+    assert other.hold("b", "k", 60, most=100) == Taken(10, 60)
+    refused = book.hold("c", "k", 60, most=100)
+    assert refused == other.taken("k") == Taken(10, 120)
+    assert not refused.leaves_some_of(100)
+    assert book.taken("else") == Taken(0, 0)
+    book.release("a")
+    book.release("c")
+    assert other.taken("k") == Taken(10, 60)
+    now[0] += usage.HELD_S
+    assert book.taken("k") == Taken(10, 0)
+    book.close()
+    other.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,12 @@ def adapter_of(base: LocalBackendSpec, folder: Path, name: str | None = None) ->
 
 
 def loaded(
-    version: Registered, served: Mapping[str, LocalBackendSpec], fetch: Callable[[Registered], Path]
+    version: Registered,
+    served: Mapping[str, LocalBackendSpec],
+    fetch: Callable[[Registered], AbstractContextManager[Path]],
 ) -> LocalBackend:
-    backend = weights_of(version, served, {}, "float32", fetch).load()
+    with weights_of(version, served, {}, "float32", fetch) as weights:
+        backend = weights.load()
     assert isinstance(backend, LocalBackend)
     return backend
 
@@ -68,7 +72,7 @@ def version(folder: Path) -> Registered:
     return Registered("tuned", "3", None, str(folder))
 
 
-def nowhere(version: Registered) -> Path:
+def nowhere(version: Registered) -> AbstractContextManager[Path]:
     raise AssertionError("what is on this machine is not fetched")
 
 
@@ -116,10 +120,10 @@ def test_pickled_altered_and_missing_weights_are_refused(tmp_path: Path) -> None
 def test_weights_that_are_not_on_this_machine_are_fetched(tmp_path: Path) -> None:
     base = base_in(tmp_path / "base")
     missing = version(tmp_path / "nothing")
-    fetched = loaded(missing, {}, lambda _: tmp_path / "base")
+    fetched = loaded(missing, {}, lambda _: nullcontext(tmp_path / "base"))
     assert texts(fetched) == texts(LocalBackend.open(base))
     with pytest.raises(ModelError, match="neither on this machine nor in MLflow"):
-        loaded(missing, {}, lambda _: tmp_path)
+        loaded(missing, {}, lambda _: nullcontext(tmp_path))
 
 
 def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -135,11 +139,14 @@ def test_the_memory_of_weights_is_known_before_they_are_loaded(tmp_path: Path) -
     base = base_in(tmp_path / "base")
     adapter = adapter_of(base, tmp_path / "export") / "adapter"
     numbers = sum(parameter.numel() for parameter in tiny_model("llama").parameters())
-    whole = weights_of(version(tmp_path / "base"), {}, {}, "bfloat16", nowhere)
-    merged = weights_of(version(adapter), {"base": base}, {}, "bfloat16", nowhere)
-    beside = weights_of(version(adapter), {"base": base}, {"base": LocalBackend.open(base)}, "bfloat16", nowhere)
+    with weights_of(version(tmp_path / "base"), {}, {}, "bfloat16", nowhere) as whole:
+        assert whole.size == 2 * numbers
+    with weights_of(version(adapter), {"base": base}, {}, "bfloat16", nowhere) as merged:
+        assert merged.size == 4 * numbers
     own = sum(tensor.numel() for tensor in load_file(adapter / "adapter_model.safetensors").values())
-    assert (whole.size, merged.size, beside.size) == (2 * numbers, 4 * numbers, 4 * own)
+    resident = {"base": LocalBackend.open(base)}
+    with weights_of(version(adapter), {"base": base}, resident, "bfloat16", nowhere) as beside:
+        assert beside.size == 4 * own
 
 
 def test_an_adapter_answers_from_its_base_in_the_same_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +189,7 @@ def test_an_adapter_that_is_no_plain_product_is_merged_and_the_log_says_why(
     source = str(tmp_path / "base")
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": source}))
     with caplog.at_level("INFO", "steerline.serving"):
-        weights = weights_of(version(adapter), {"base": base}, {"base": LocalBackend.open(base)}, "float32", nowhere)
+        resident = {"base": LocalBackend.open(base)}
+        with weights_of(version(adapter), {"base": base}, resident, "float32", nowhere) as weights:
+            assert isinstance(weights.load(), LocalBackend)
     assert "use_dora" in caplog.text
-    assert isinstance(weights.load(), LocalBackend)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,9 @@ class Registry:
     fetched: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    on_disk: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=lambda: {"broken"})
     gate: threading.Event | None = None
     now: float = 0.0
 
@@ -52,15 +55,20 @@ class Registry:
             raise TrackingError("the server is away")
         return {path.partition("@")[2]: v for path, v in self.versions.items() if path.startswith(f"{name}@")}
 
-    def weights(self, version: Registered) -> Weights:
+    @contextmanager
+    def weights(self, version: Registered) -> Iterator[Weights]:
         self.fetched.append(version.uri)
-        return Weights(self.sizes.get(version.uri, 1), partial(self.load, version))
+        self.on_disk.append(version.uri)
+        try:
+            yield Weights(self.sizes.get(version.uri, 1), partial(self.load, version))
+        finally:
+            self.on_disk.remove(version.uri)
 
     def load(self, version: Registered) -> StreamingBackend:
         if self.gate is not None:
             assert self.gate.wait(10)
         self.loaded.append(version.uri)
-        if version.name == "broken":
+        if version.name in self.broken:
             raise ModelError("files are altered")
         if version.name == "faulty":
             raise RuntimeError("a secret shape")
@@ -148,6 +156,8 @@ def test_the_spec_of_an_endpoint_opens_its_models_and_tells_no_path(tmp_path: Pa
         assert tiny.fingerprint.startswith("fp_")
         results = await models.generate([GenRequest("tiny", prompt="x"), request("stub")])
         assert all(result.failure is None for result in results)
+        # The stub has none: it computes nothing here.
+        assert {name: (load.running, load.waiting) for name, load in models.loads.items()} == {"tiny": (0, 0)}
         await models.close()
 
     asyncio.run(play())
@@ -169,7 +179,7 @@ def test_an_alias_that_moves_changes_who_answers_and_the_model_unused_for_longes
         assert await one(models, "models:/a@champion") == "models:/a/2"
         assert await one(models, "models:/b/1") == "unavailable"
         assert [card.id for card in await models.models()] == []
-        registry.away = False
+        registry.away, registry.now = False, 105.0
         assert [card.id for card in await models.models()] == ["models:/a@champion"]
         await models.close()
         assert registry.closed == ["models:/a/1", "models:/a/2"]
@@ -249,7 +259,7 @@ def test_a_model_that_is_being_asked_is_not_thrown_out() -> None:
     asyncio.run(play())
 
 
-def test_a_model_that_cannot_be_loaded_is_not_fetched_for_each_request_but_tried_again_a_minute_later() -> None:
+def test_a_model_that_cannot_be_loaded_is_not_fetched_for_each_request_but_tried_again_later() -> None:
     async def play() -> None:
         registry = Registry(versions={"broken/1": "1", "a/1": "1", "a/2": "2"}, sizes={"models:/a/2": 11})
         models = ServedModels(SPEC, {}, registry.models("broken", "a", room=Room(1, size=10)))
@@ -259,9 +269,54 @@ def test_a_model_that_cannot_be_loaded_is_not_fetched_for_each_request_but_tried
             # Nobody makes room for it again.
             assert await one(models, unfit) == "unavailable"
             assert (registry.fetched.count(unfit), registry.closed) == (1, [])
+            assert registry.on_disk == ["models:/a/1"]
         registry.now = 61.0
         assert await one(models, "models:/broken/1") == "unavailable"
         assert registry.fetched.count("models:/broken/1") == 2
+
+    asyncio.run(play())
+
+
+def test_a_model_that_fails_again_and_again_makes_others_leave_more_and_more_rarely() -> None:
+    async def play() -> None:
+        registry = Registry(versions={"broken/1": "1", "a/1": "1"})
+        models = ServedModels(SPEC, {}, registry.models("broken", "a"))
+        tried_at = []
+        for minute in range(200):
+            registry.now, tries = 60.0 * minute, registry.fetched.count("models:/broken/1")
+            await one(models, "models:/a/1")
+            await one(models, "models:/broken/1")
+            if registry.fetched.count("models:/broken/1") > tries:
+                tried_at.append(minute)
+        assert tried_at == [0, 1, 3, 7, 15, 31, 63, 123, 183]
+        assert registry.closed == ["models:/a/1"] * 9
+
+    asyncio.run(play())
+
+
+def test_a_model_that_can_be_loaded_again_is_held_off_no_longer_than_at_first_when_it_fails_anew() -> None:
+    async def play() -> None:
+        registry = Registry(versions={"broken/1": "1", "a/1": "1"}, broken={"broken"})
+        models = ServedModels(SPEC, {}, registry.models("broken", "a"))
+        seen = []
+        for now, broken in ((0.0, True), (61.0, False), (62.0, True), (123.0, False)):
+            registry.now, registry.broken = now, {"broken"} if broken else set()
+            seen.append(await one(models, "models:/broken/1"))
+            await one(models, "models:/a/1")
+        assert seen == ["unavailable", "models:/broken/1"] * 2
+
+    asyncio.run(play())
+
+
+def test_nobody_leaves_for_a_model_that_would_find_too_little_room_even_so() -> None:
+    async def play() -> None:
+        registry = Registry(sizes={"models:/a/1": 1, "models:/a/2": 7, "models:/b/1": 5})
+        registered = registry.models(room=Room(8, size=10))
+        models = ServedModels(SPEC, {}, registered)
+        assert await one(models, "models:/a/1") == "models:/a/1"
+        async with registered.use("models:/a/2"):
+            assert await one(models, "models:/b/1") == "busy"
+        assert registry.closed == []
 
     asyncio.run(play())
 
@@ -307,5 +362,9 @@ def test_weights_in_memory_take_no_more_than_they_may() -> None:
         assert whole.failure is not None
         assert (whole.failure.kind, "GiB" in whole.failure.what) == ("unavailable", True)
         assert models.registered == {"models:/a/1": 4, "models:/b/1": 6}
+        # Of what is in memory alone are files held.
+        assert sorted(registry.on_disk) == ["models:/a/1", "models:/b/1"]
+        await models.close()
+        assert registry.on_disk == []
 
     asyncio.run(play())

@@ -36,9 +36,14 @@ class Bank:
 
     def __init__(self, folder: Path) -> None:
         self.now = 100 * _DAY_S + 100.0
+        self._folder = folder
         self.keys = KeyBook(folder / "keys.json")
-        self.usage = UsageBook(folder / "usage.db", clock=lambda: self.now)
+        self.usage = self.book()
         self.purses = Purses(self.keys, self.usage)
+
+    def book(self) -> UsageBook:
+        """Used tokens, as another process sees them."""
+        return UsageBook(self._folder / "usage.db", clock=lambda: self.now)
 
     def key(self, name: str, most: int | None = None) -> str:
         return self.keys.create(name, SCOPES, tokens_per_day=most)[1].id
@@ -134,18 +139,22 @@ def test_what_asks_no_model_costs_nothing_and_needs_no_key(bank: Bank, models: d
 
 
 def test_a_key_without_a_quota_pays_while_its_book_is_away(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(book: UsageBook, key: str) -> int:
+    def away(book: UsageBook, *_: object) -> int:
         raise AccessError("another process holds it")
 
     store, key = MemoryStore(), bank.key("ann")
     posted(store, "s", GAME)
     asked(store, "s", key)
-    monkeypatch.setattr(UsageBook, "today", away)
+    monkeypatch.setattr(UsageBook, "hold", away)
+    monkeypatch.setattr(UsageBook, "taken", away)
     stands(store, bank, "ended", "paused")
     assert status(store, "s") == "ended"
 
 
-def test_simulations_side_by_side_share_what_is_left_of_a_day_and_one_alone_may_go_over_its_end(bank: Bank) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_simulations_side_by_side_share_what_is_left_of_a_day_and_one_alone_may_go_over_its_end(
+    bank: Bank, elsewhere: bool
+) -> None:
     store, key = MemoryStore(), bank.key("ann", 100)
     turn = Turn(GAME.agents[0], Observation(Integer(0, 20, 0), "Give.", agent="a"), CounterRng(0))
     asked_now: list[str] = []
@@ -155,7 +164,7 @@ def test_simulations_side_by_side_share_what_is_left_of_a_day_and_one_alone_may_
 
         async def decide(self, turns: Sequence[Turn]) -> Sequence[Decision]:
             asked_now.append("first")
-            with pytest.raises(Interruption, match="what other simulations ask now") as caught:
+            with pytest.raises(Interruption, match="what is being written for others") as caught:
                 await Paid(second, Nothing()).decide(turns)
             assert caught.value.again_s is not None
             return []
@@ -168,12 +177,15 @@ def test_simulations_side_by_side_share_what_is_left_of_a_day_and_one_alone_may_
     for sim in ("s", "t"):
         posted(store, sim, GAME)
         charge(store, sim, key)
-    first, second = (bank.purses.of(store, sim) for sim in ("s", "t"))
+    other = bank.book()
+    beside = Purses(bank.keys, other) if elsewhere else bank.purses
+    first, second = bank.purses.of(store, "s"), beside.of(store, "t")
     assert first is not None
     assert second is not None
     asyncio.run(Paid(first, Beside()).decide([turn]))
     asyncio.run(Paid(second, Nothing()).decide([turn]))
     assert asked_now == ["first", "second"]
+    other.close()
 
 
 def test_an_answer_that_comes_once_nobody_waits_for_it_is_paid_too(bank: Bank) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pytest
 
 from steerline.config.inference import ClientSpec
+from steerline.config.simulation import SimulationSpec
 from steerline.errors import StoreAwayError, TrackingError
 from steerline.inference.request import Failure, GenRequest, GenResult
 from steerline.serving import simulations
@@ -388,27 +389,53 @@ def test_a_model_that_is_away_for_a_while_needs_nobody_and_one_that_refuses_does
     assert store.find("s").reason.endswith("has ended" if ends else "went away")  # type: ignore[union-attr]
 
 
-def test_a_model_that_a_simulation_asks_for_first_is_opened_once(store: Store) -> None:
+def test_models_that_simulations_name_are_opened_once_and_let_go_when_none_of_them_is_played(store: Store) -> None:
     opened: list[str] = []
+    closed: list[str] = []
 
-    def more(name: str) -> Server | None:
-        opened.append(name)
-        return Server() if name == "models:/m/1" else None
+    class Named(Server):
+        def __init__(self, name: str, first: asyncio.Event) -> None:
+            super().__init__(workers=8, max_batch=1)
+            self.name, self.first = name, first
 
-    served = {"m": {"backend": {"kind": "served", "name": "models:/m/1"}}}
-    unknown = {"m": {"backend": {"kind": "served", "name": "models:/n/1"}}}
+        async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
+            if requests[0].simulation == "first":
+                await self.first.wait()
+            return await super().generate(requests)
+
+        async def close(self) -> None:
+            closed.append(self.name)
+
+    def naming(*names: str) -> SimulationSpec:
+        aliases = dict(zip(("m", "n"), names, strict=False))
+        models = {alias: {"backend": {"kind": "served", "name": name}} for alias, name in aliases.items()}
+        return spec(llm(), "conditional", models=models)
 
     async def play() -> None:
-        async with host(store, backends={}, more=more):
-            for number in range(3):
-                posted(store, f"s{number}", spec(llm(), "conditional", models=served))
-            posted(store, "unknown", spec(llm(), "conditional", models=unknown))
-            await until(lambda: all(is_idle(store, sim) for sim in ("s0", "s1", "s2", "unknown")))
+        models: dict[str, Named] = {}
+        go_on = asyncio.Event()
+
+        def more(name: str) -> Named | None:
+            opened.append(name)
+            models[name] = Named(name, go_on)
+            return None if name == "unknown" else models[name]
+
+        async with host(store, backends={"base": Server()}, more=more):
+            posted(store, "unknown", naming("unknown"))
+            posted(store, "first", naming("shared"))
+            await until(lambda: "shared" in models)
+            for number in range(8):
+                posted(store, f"s{number}", naming("shared", f"own-{number}"))
+            await until(lambda: len(closed) == 8)
+            assert sorted(closed) == [f"own-{number}" for number in range(8)]
+            go_on.set()
+            await until(lambda: len(closed) == 9)
 
     asyncio.run(play())
-    assert [status(store, f"s{n}") for n in range(3)] == ["ended"] * 3
+    assert [status(store, sim) for sim in ("first", *(f"s{n}" for n in range(8)))] == ["ended"] * 9
     assert status(store, "unknown") == "failed"
-    assert sorted(opened) == ["models:/m/1", "models:/n/1"]
+    assert closed[-1] == "shared"
+    assert sorted(opened) == sorted([*closed, "unknown"])
 
 
 def test_a_host_that_closes_ends_its_tick_and_the_next_one_goes_on_at_once(store: Store) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import pytest
 
 from steerline.errors import LeaseError
-from steerline.inference.client import InferenceClient
+from steerline.inference.client import Caller, InferenceClient
 from steerline.inference.request import ChatMessage, GenRequest, GenResult
-from steerline.serving.threads import DistantClient, apart
+from steerline.serving.threads import DistantCaller, DistantClient, apart
 from tests.unit.simulation.worlds import Server
 
 
@@ -194,3 +195,58 @@ def test_whoever_outlives_the_host_leaves_its_client_without_a_word() -> None:
     loop = asyncio.new_event_loop()
     with DistantClient(InferenceClient({}), loop).caller() as caller, caller.away():
         loop.close()
+
+
+def test_an_answer_that_comes_when_the_works_event_loop_has_closed_is_nobodys() -> None:
+    begun, gone, told = threading.Event(), threading.Event(), threading.Event()
+
+    class Late:
+        async def ask_all(self, requests: Sequence[GenRequest], on_result: Callable[[int, Any], None]) -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.to_thread(gone.wait, 20)
+                on_result(0, "an answer")
+                told.set()
+
+    async def here() -> None:
+        caller = DistantCaller(cast("Caller", Late()), asyncio.get_running_loop())
+        task = asyncio.create_task(apart(caller.ask_all([request("a")]), "work"))
+        await asyncio.to_thread(begun.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gone.set()
+        assert await asyncio.to_thread(told.wait, 20)
+
+    asyncio.run(here())
+
+
+def test_whoever_is_cancelled_after_its_host_has_closed_while_it_waited_ends_without_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun, loop = threading.Event(), asyncio.new_event_loop()
+    host = threading.Thread(target=loop.run_forever)
+    host.start()
+
+    class Silent:
+        async def ask_all(self, requests: Sequence[GenRequest], on_result: object) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+    async def here() -> None:
+        asked = asyncio.create_task(DistantCaller(cast("Caller", Silent()), loop).ask_all([request("a")]))
+        await asyncio.to_thread(begun.wait, 20)
+        await asyncio.to_thread(close)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    def close() -> None:
+        loop.call_soon_threadsafe(loop.stop)
+        host.join(20)
+        loop.close()
+
+    asyncio.run(here())
+    assert not caplog.records

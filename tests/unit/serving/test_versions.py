@@ -90,8 +90,26 @@ def test_the_registry_is_asked_once_for_its_aliases_by_all_who_want_them_and_som
         registry.gate.set()
         assert await versions.references() == ["models:/quick@champion", "models:/slow@champion"]
         assert sorted(registry.listed) == ["quick", "slow"]
-        await versions.references()
-        assert len(registry.listed) == 4
+        for now, listed in ((4.0, 2), (5.0, 4)):
+            registry.now = now
+            assert await versions.references() == ["models:/quick@champion", "models:/slow@champion"]
+            assert len(registry.listed) == listed
+        versions.close()
+
+    asyncio.run(play())
+
+
+def test_who_lists_many_names_of_a_registry_that_hangs_holds_up_nobody_who_asks_for_a_version() -> None:
+    async def play() -> None:
+        registry = Registry(hangs=True)
+        names = [f"name-{number}" for number in range(16)]
+        versions = Versions(names, RegistryAccess(registry.find, registry.aliases), clock=lambda: registry.now)
+        listing = asyncio.create_task(versions.references())
+        await asyncio.sleep(0)
+        assert kind(await versions.find("models:/name-1/1")) == "models:/name-1/1"
+        assert len(registry.listed) < 8
+        registry.gate.set()
+        assert await listing == [f"models:/{name}@champion" for name in names]
         versions.close()
 
     asyncio.run(play())

@@ -38,7 +38,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     made = Server()
-    monkeypatch.setattr(record, "Children", lambda _: made)
+    monkeypatch.setattr(record, "Children", lambda *_, **__: made)
     return made
 
 

@@ -1,7 +1,6 @@
 /** Experiments over HTTP. */
 
-import { ApiFailure, call, each, paged } from "./http";
-import * as simulations from "./simulations";
+import { call, paged } from "./http";
 import type { Experiment, ExperimentDetail, Json, Page, SimulationSpec } from "./types";
 
 export interface ExperimentForm {
@@ -26,16 +25,7 @@ export async function find(id: string): Promise<ExperimentDetail> {
   return await call("GET", `v1/experiments/${encodeURIComponent(id)}`);
 }
 
-/** Ends for good what is not over; `told` hears how many are done. */
-export async function stop(ids: readonly string[], told: (done: number) => void): Promise<void> {
-  await each(ids, stopOne, told);
-}
-
-async function stopOne(id: string): Promise<void> {
-  if (simulations.isOver((await simulations.find(id)).status)) return;
-  try {
-    await simulations.order(id, "stop");
-  } catch (error) {
-    if (!(error instanceof ApiFailure && error.status === 409)) throw error; // It has ended meanwhile.
-  }
+/** Ends for good all of its simulations that have not ended. */
+export async function stop(id: string): Promise<ExperimentDetail> {
+  return await call("POST", `v1/experiments/${encodeURIComponent(id)}:stop`);
 }

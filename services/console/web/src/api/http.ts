@@ -5,6 +5,11 @@ import type { Page } from "./types";
 
 const ROOT = new URL("../", new URL(".", location.href.split("#")[0]));
 
+export interface FieldProblem {
+  path: string;
+  message: string;
+}
+
 /** An answer that is an error, in words for people. */
 export class ApiFailure extends Error {
   constructor(
@@ -13,8 +18,8 @@ export class ApiFailure extends Error {
     message: string,
     /** Dotted path of the field that is meant; empty where none is. */
     readonly param = "",
-    /** Seconds after which the same call may succeed; null where nobody says so. */
-    readonly retryAfter: number | null = null,
+    /** Each thing to mend in what was sent, with the path of its field; none where something else failed. */
+    readonly problems: readonly FieldProblem[] = [],
   ) {
     super(message);
   }
@@ -63,35 +68,6 @@ export async function paged<T>(path: string, pages: number, query: Record<string
   return found;
 }
 
-const AT_ONCE = 4;
-
-/** A call for each, a few at a time; `told` hears after each few how many are done. */
-export async function each<One, T>(all: readonly One[], ask: (one: One) => Promise<T>, told: (done: number) => void = () => {}): Promise<T[]> {
-  const found: T[] = [];
-  while (found.length < all.length) {
-    const few = all.slice(found.length, found.length + AT_ONCE);
-    found.push(...(await Promise.all(few.map((one) => patiently(() => ask(one))))));
-    told(found.length);
-  }
-  return found;
-}
-
-/** What a minute's limit may ask for; a day's is told instead of waited for. */
-const LONGEST_WAIT_S = 60;
-
-/** Asks again, when the endpoint says so, what was too much at once. */
-async function patiently<T>(ask: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await ask();
-    } catch (error) {
-      const wait = error instanceof ApiFailure && error.status === 429 ? error.retryAfter : null;
-      if (wait === null || wait > LONGEST_WAIT_S) throw error;
-      await new Promise((resume) => setTimeout(resume, 1000 * wait));
-    }
-  }
-}
-
 /** What a stream that has begun tells last where it fails. */
 export function broken(data: string): ApiFailure {
   const { message, code, param } = told(data);
@@ -100,20 +76,28 @@ export function broken(data: string): ApiFailure {
 
 async function failure(response: Response): Promise<ApiFailure> {
   const text = await response.text();
-  const { message, code, param } = told(text);
+  const { message, code, param, problems } = told(text);
   const after = response.headers.get("Retry-After");
   const wait = response.status === 429 && after ? ` Try again in ${after} s.` : "";
   if (response.status === 401) keyWanted.set(sentence(message || "This endpoint asks for a key."));
   const fallback = `The endpoint answered ${response.status}. Its log says more.`;
-  return new ApiFailure(response.status, code, (message ? sentence(message, param) : fallback) + wait, param, after === null ? null : Number(after));
+  return new ApiFailure(response.status, code, (message ? sentence(message, param) : fallback) + wait, param, problems);
 }
 
-function told(text: string): { message: string; code: string; param: string } {
+interface Told {
+  message: string;
+  code: string;
+  param: string;
+  problems: FieldProblem[];
+}
+
+function told(text: string): Told {
   try {
-    const { error } = JSON.parse(text) as { error?: { message?: string; code?: string | null; param?: string | null } };
-    return { message: error?.message ?? "", code: error?.code ?? "", param: error?.param ?? "" };
+    const { error, problems = [] } = JSON.parse(text) as { error?: { [name in keyof Told]?: string | null }; problems?: FieldProblem[] };
+    const listed = problems.map(({ path, message }) => ({ path, message: sentence(message) }));
+    return { message: error?.message ?? "", code: error?.code ?? "", param: error?.param ?? "", problems: listed };
   } catch {
-    return { message: "", code: "", param: "" }; // A proxy's page, say; the status is told instead.
+    return { message: "", code: "", param: "", problems: [] }; // A proxy's page, say; the status is told instead.
   }
 }
 

@@ -146,6 +146,9 @@ export interface Point {
 }
 
 export interface ExperimentDetail extends Experiment {
+  /** Dotted paths of the simulation and the values that each takes. */
+  grid: { [path: string]: Json[] };
+  seeds: number[];
   states: States;
   points: Point[];
 }

@@ -34,6 +34,16 @@ export function Empty({ title, children }: { title: string; children?: Component
   );
 }
 
+/** Leads to the next page of a list that has one. */
+export function Older({ next, show }: { next: string | null | undefined; show: () => void }) {
+  if (!next) return null;
+  return (
+    <button type="button" class="more" onClick={show}>
+      Show older ones
+    </button>
+  );
+}
+
 /** Grey bars of about the size of what is to come. */
 export function Loading({ rows = 4, label }: { rows?: number; label: string }) {
   return (

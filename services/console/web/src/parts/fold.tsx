@@ -3,7 +3,8 @@
 import type { ComponentChildren } from "preact";
 import { useContext, useEffect, useState } from "preact/hooks";
 
-import { FormContext, isWithin } from "./schema_form";
+import { within } from "../state/wrongs";
+import { FormContext } from "./schema_form";
 
 interface FoldProps {
   title: string;
@@ -15,8 +16,8 @@ interface FoldProps {
 }
 
 export function Fold({ title, note, paths, children }: FoldProps) {
-  const { wrong } = useContext(FormContext);
-  const meant = paths.some((path) => isWithin(wrong, path));
+  const { wrongs } = useContext(FormContext);
+  const meant = paths.some((path) => within(wrongs, path).length > 0);
   const [open, setOpen] = useState(false);
   useEffect(() => {
     if (meant) setOpen(true);

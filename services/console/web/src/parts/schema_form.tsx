@@ -6,30 +6,20 @@ import { useContext } from "preact/hooks";
 import type { Fields, Json, Schema } from "../api/types";
 import { fresh, plain, resolved, shapeOf, without, type Resolved } from "../state/schema";
 import { steeredWith, strengthIn, MOST } from "../state/steering";
+import { told, within, type Wrong } from "../state/wrongs";
 import { Field, IconButton, Slider } from "./basics";
 import { Icon } from "./icon";
 import { Written } from "./written";
 
-/** What the endpoint finds wrong, and the dotted path of the field that is meant. */
-export interface Wrong {
-  path: string;
-  text: string;
-}
-
 export interface FormSetting {
   /** The schema that references are looked up in. */
   root: Schema;
-  wrong: Wrong | null;
+  wrongs: readonly Wrong[];
   /** Names to choose from, for fields of text that name something served or known. */
   names: { [field: string]: readonly string[] };
 }
 
-export const FormContext = createContext<FormSetting>({ root: {}, wrong: null, names: {} });
-
-/** Whether something is wrong at a path, or below it. */
-export function isWithin(wrong: Wrong | null, path: string): boolean {
-  return wrong !== null && (wrong.path === path || wrong.path.startsWith(`${path}.`));
-}
+export const FormContext = createContext<FormSetting>({ root: {}, wrongs: [], names: {} });
 
 interface SchemaFieldsProps {
   schema: Schema;
@@ -73,13 +63,14 @@ interface PropertyProps {
 }
 
 export function Property({ name, path, schema, required = false, value, set }: PropertyProps) {
-  const { root, wrong, names } = useContext(FormContext);
+  const { root, wrongs, names } = useContext(FormContext);
   const here = resolved(schema, root);
   const shape = shapeOf(here, root);
   const now = value ?? here.default;
   const deep = shape.is === "fields" || shape.is === "union" || shape.is === "list";
-  const meant = wrong !== null && (wrong.path === path || (!deep && isWithin(wrong, path)));
-  const shared = { label: name.replaceAll("_", " "), help: plain(here.description ?? ""), problem: meant ? wrong.text : undefined };
+  // What is deeper is told at its own field, where there is one.
+  const meant = deep ? wrongs.filter((one) => one.path === path) : within(wrongs, path);
+  const shared = { label: name.replaceAll("_", " "), help: plain(here.description ?? ""), problem: told(meant) };
   const inner: Inner = { ...shared, name, path, schema: here, required, now, set };
   // The one field that everybody comes for has a slider.
   if (name === "steering") return <Steering {...inner} />;

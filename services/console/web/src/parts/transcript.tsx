@@ -1,6 +1,6 @@
 /** What was done and said, tick by tick. */
 
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import type { Entry, History } from "../state/history";
 import { Badge } from "./badge";
@@ -20,14 +20,17 @@ interface TranscriptProps {
 }
 
 export function Transcript({ history, agent, live, choose }: TranscriptProps) {
-  const [pages, setPages] = useState(1);
   const [text, setText] = useState("");
+  const filter = `${agent}\n${text}`;
+  const [opened, setOpened] = useState({ filter, pages: 1 });
+  const pages = opened.filter === filter ? opened.pages : 1;
   const [away, setAway] = useState(false);
   const scroll = useRef<HTMLDivElement>(null);
-  useEffect(() => setPages(1), [agent, text]);
 
   const wanted = history.entries.filter((entry) => fits(entry, agent, text));
   const drawn = wanted.slice(-PAGE * pages);
+  // The browser lays out what is older only where it is seen; the newest page has its height at once, to be followed.
+  const recent = wanted.at(-PAGE)?.seq ?? 0;
   const newest = wanted.at(-1)?.seq ?? 0;
   useLayoutEffect(() => {
     const box = scroll.current;
@@ -59,20 +62,13 @@ export function Transcript({ history, agent, live, choose }: TranscriptProps) {
         }}
       >
         {drawn.length < wanted.length && (
-          <button type="button" class="small earlier" onClick={() => setPages(pages + 1)}>
+          <button type="button" class="small earlier" onClick={() => setOpened({ filter, pages: pages + 1 })}>
             Show {Math.min(PAGE, wanted.length - drawn.length)} earlier entries
           </button>
         )}
         {!wanted.length && <p class="quiet">{text || agent ? "Nothing fits the filter." : "Nothing has happened yet."}</p>}
         {byTick(drawn).map(([tick, entries]) => (
-          <section key={tick} aria-label={`Tick ${tick + 1}`}>
-            <h3>
-              <span>Tick {tick + 1}</span>
-            </h3>
-            {entries.map((entry) => (
-              <Line key={entry.seq} entry={entry} all={all} choose={choose} />
-            ))}
-          </section>
+          <Tick key={tick} tick={tick} entries={entries} over={tick < history.ticks} old={entries[0]!.seq < recent} all={all} choose={choose} />
         ))}
       </div>
       {away && live && (
@@ -82,6 +78,31 @@ export function Transcript({ history, agent, live, choose }: TranscriptProps) {
       )}
     </div>
   );
+}
+
+interface TickProps {
+  tick: number;
+  entries: readonly Entry[];
+  /** Whether it has been played, so that only a filter changes what is drawn of it. */
+  over: boolean;
+  old: boolean;
+  all: readonly string[];
+  choose: (agent: string) => void;
+}
+
+function Tick({ tick, entries, over, old, all, choose }: TickProps) {
+  const draw = () => (
+    <section class={old ? "old" : ""} aria-label={`Tick ${tick + 1}`}>
+      <h3>
+        <span>Tick {tick + 1}</span>
+      </h3>
+      {entries.map((entry) => (
+        <Line key={entry.seq} entry={entry} all={all} choose={choose} />
+      ))}
+    </section>
+  );
+  // Entries are changed in place until their tick is over. A long run is drawn many times a second.
+  return useMemo(draw, [over ? entries.map((entry) => entry.seq).join() : {}, old, all.length]);
 }
 
 function Line({ entry, all, choose }: { entry: Entry; all: readonly string[]; choose: (agent: string) => void }) {

@@ -1,6 +1,6 @@
 /** Over what an experiment varies a simulation: axes with their values, and seeds. */
 
-import type { Json, Point } from "../api/types";
+import type { ExperimentDetail, Json } from "../api/types";
 import type { Spec } from "./draft";
 
 /** The endpoint plays no more of them. */
@@ -20,11 +20,8 @@ export interface Plan {
 }
 
 /** The plan of an experiment that is there. */
-export function planOf(points: readonly Point[], seeds: readonly number[]): Plan {
-  const axes = Object.keys(points[0]?.values ?? {}).map((path): Axis => {
-    const values = new Set(points.map((point) => JSON.stringify(point.values[path])));
-    return { path, values: [...values].join(", ") };
-  });
+export function planOf({ grid, seeds }: ExperimentDetail): Plan {
+  const axes = Object.entries(grid).map(([path, values]): Axis => ({ path, values: values.map((value) => JSON.stringify(value)).join(", ") }));
   const [first, last] = [Math.min(...seeds), Math.max(...seeds)];
   return { axes, seeds: last - first === seeds.length - 1 ? `${first}-${last}` : seeds.join(", ") };
 }

@@ -4,19 +4,20 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { isPlayed, models } from "../api/chat";
 import * as experiments from "../api/experiments";
-import { ApiFailure, each, words } from "../api/http";
+import { words } from "../api/http";
 import * as api from "../api/simulations";
 import type { Fields, Json, Model, Scenario, ScenarioDetail } from "../api/types";
 import { counted, Field, Loading, Problem, useLoaded } from "../parts/basics";
 import { Fold } from "../parts/fold";
 import { Icon } from "../parts/icon";
-import { FormContext, Property, SchemaFields, type Wrong } from "../parts/schema_form";
+import { FormContext, Property, SchemaFields } from "../parts/schema_form";
 import { Written } from "../parts/written";
 import { draftOf, headcount, likeIt, type Draft, type Spec } from "../state/draft";
 import { countOf, gridOf, planOf, seedsOf, type Plan } from "../state/plan";
 import { go, place } from "../state/router";
 import { flawOf } from "../state/schema";
 import { useValue } from "../state/value";
+import { standing, type Refusal, type Wrong } from "../state/wrongs";
 import { PlanForm } from "./plan";
 import { Crowd, Seats } from "./seats";
 
@@ -92,8 +93,8 @@ async function begin(like: string | null, experiment: string | null): Promise<Be
   const key = `${like} ${experiment}`;
   if (experiment) {
     const found = await experiments.find(experiment);
-    const members = await each(found.points[0]!.simulations, api.find);
-    return { key, spec: { ...likeIt(members[0]!.spec), name: found.name }, plan: planOf(found.points, members.map((one) => one.seed)) };
+    const member = await api.find(found.points[0]!.simulations[0]!);
+    return { key, spec: { ...likeIt(member.spec), name: found.name }, plan: planOf(found) };
   }
   return { key, spec: like ? likeIt((await api.find(like)).spec) : null, plan: experiment === null ? null : PLAN };
 }
@@ -110,23 +111,24 @@ function Form({ scenario, begun, models: served }: FormProps) {
     return { ...own, spec: begun.spec?.scenario === scenario.name ? begun.spec : own.spec, plan: begun.plan };
   });
   const [busy, setBusy] = useState(false);
-  const [failure, setFailure] = useState<unknown>(null);
+  const [refusal, setRefusal] = useState<Refusal | null>(null);
   const form = useRef<HTMLFormElement>(null);
   const once = useMemo(() => newId(), [draft]);
   const { spec, plan } = draft;
-  const change = (some: Partial<Draft>) => (setFailure(null), setDraft((old) => ({ ...old, ...some })));
+  const change = (some: Partial<Draft>) => setDraft((old) => ({ ...old, ...some }));
   const set = (some: Spec) => change({ spec: { ...spec, ...some } });
-  const wrong = wrongIn(failure);
+  const wrongs = useMemo(() => (refusal ? standing(refusal, draft) : []), [refusal, draft]);
+  const unsent = refusal?.draft === draft && !wrongs.length ? words(refusal.error) : mending(wrongs);
   useEffect(() => {
     form.current?.querySelector<HTMLElement>("[aria-invalid], .wrong[tabindex]")?.focus();
-  }, [failure]);
+  }, [refusal]);
   const send = async () => {
     setBusy(true);
-    setFailure(null);
+    setRefusal(null);
     try {
       go(await started(draft, once));
     } catch (error) {
-      setFailure(error);
+      setRefusal({ error, draft });
       setBusy(false);
     }
   };
@@ -136,13 +138,13 @@ function Form({ scenario, begun, models: served }: FormProps) {
     hub: (spec.agents ?? []).map((agent) => agent.id),
   };
   return (
-    <FormContext.Provider value={{ root: scenario.form, wrong, names }}>
+    <FormContext.Provider value={{ root: scenario.form, wrongs, names }}>
       <form ref={form} class="settings" onSubmit={(event) => (event.preventDefault(), void send())}>
         <Seats spec={spec} scenario={scenario} models={served} change={set} />
         <fieldset>
           <legend>Rules of {scenario.name.replaceAll("_", " ")}</legend>
           {!Object.keys(scenario.params.properties ?? {}).length && <p class="quiet">This scenario has no settings.</p>}
-          <FormContext.Provider value={{ root: scenario.params, wrong, names: {} }}>
+          <FormContext.Provider value={{ root: scenario.params, wrongs, names: {} }}>
             <SchemaFields schema={scenario.params} value={spec.params ?? {}} path="params" change={(params) => set({ params })} />
           </FormContext.Provider>
         </fieldset>
@@ -160,13 +162,13 @@ function Form({ scenario, begun, models: served }: FormProps) {
               {(ids) => <input {...ids} type="checkbox" checked={plan !== null} onChange={(event) => change({ plan: event.currentTarget.checked ? PLAN : null })} />}
             </Field>
           </div>
-          {plan && <PlanForm plan={plan} spec={spec} params={Object.keys(scenario.params.properties ?? {})} problem={/^(grid|seeds)/.test(wrong?.path ?? "") ? wrong!.text : undefined} change={(next) => change({ plan: next })} />}
+          {plan && <PlanForm plan={plan} spec={spec} params={Object.keys(scenario.params.properties ?? {})} wrongs={wrongs} change={(next) => change({ plan: next })} />}
         </fieldset>
         <Fold title="As JSON" note="all of it, as it is sent" paths={[]}>
           <Written label="Simulation" help="What is written here is in the fields above, and the other way round." rows={18} value={spec as Fields} flaw={(next) => flawOf(next ?? {}, scenario.form, scenario.form)} set={(next) => change({ spec: (next ?? {}) as Spec })} />
         </Fold>
         <footer class="start">
-          {failure !== null && <Problem text={words(failure)} />}
+          <Problem text={unsent} />
           <p class="quiet">{summary(draft)}</p>
           <button type="submit" class="main" disabled={busy}>
             <Icon name="play" /> {busy ? "Starting…" : "Start"}
@@ -235,12 +237,15 @@ async function started({ spec, paused, plan }: Draft, once: string): Promise<str
   return ["experiments", (await experiments.create(form, once)).id];
 }
 
-/** Where the endpoint found something wrong. */
-function wrongIn(failure: unknown): Wrong | null {
-  if (!(failure instanceof ApiFailure) || !failure.param) return null;
-  const path = failure.param.replace(/^simulation\./, "");
-  const isLed = failure.message.startsWith(`${failure.param}: `);
-  return { path, text: isLed ? failure.message.slice(failure.param.length + 2) : failure.message };
+/** Beyond it the list would hide the form. */
+const MENDED_NEXT = 4;
+
+/** What is to be done before it can be sent. */
+function mending(wrongs: readonly Wrong[]): string {
+  const lines = wrongs.slice(0, MENDED_NEXT).map(({ path, text }) => (path ? `${path.replaceAll("_", " ")}: ${text}` : text));
+  if (wrongs.length < 2) return lines.join("");
+  const more = wrongs.length > MENDED_NEXT ? [`and ${wrongs.length - MENDED_NEXT} more`] : [];
+  return [`${wrongs.length} things to mend:`, ...lines, ...more].join("\n");
 }
 
 function summary({ spec, plan }: Draft): string {

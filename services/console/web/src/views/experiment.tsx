@@ -1,6 +1,6 @@
 /** One experiment: how far it is, and what came of it over its seeds. */
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import * as api from "../api/experiments";
 import * as simulations from "../api/simulations";
@@ -18,10 +18,16 @@ const REFRESH_MS = 1500;
 export function ExperimentPage({ id }: { id: string }) {
   const loaded = useLoaded(() => api.find(id), [id], (one) => (isSettled(one) ? null : REFRESH_MS));
   const [stopping, setStopping] = useState(false);
+  const [stopped, setStopped] = useState(false);
+  const title = useRef<HTMLHeadingElement>(null);
   const experiment = loaded.value;
+  const over = experiment !== null && isSettled(experiment);
   useEffect(() => {
     document.title = `${experiment?.name ?? id} · Steerline`;
   }, [experiment?.name, id]);
+  useEffect(() => {
+    if (stopped && over) title.current?.focus(); // The button that was pressed is gone.
+  }, [stopped, over]);
   if (!experiment) {
     return (
       <div class="page">
@@ -33,18 +39,22 @@ export function ExperimentPage({ id }: { id: string }) {
   return (
     <div class="page experiment">
       <header class="page-head">
-        <h1>{experiment.name}</h1>
+        <h1 ref={title} tabIndex={-1}>
+          {experiment.name}
+        </h1>
         <a class="button" href={link(["new"], { experiment: id })}>
           <Icon name="plus" /> Another like it
         </a>
-        <button type="button" class="danger" disabled={isSettled(experiment)} onClick={() => setStopping(true)}>
-          <Icon name="stop" /> Cancel
-        </button>
+        {!over && (
+          <button type="button" class="danger" onClick={() => setStopping(true)}>
+            <Icon name="stop" /> Stop
+          </button>
+        )}
       </header>
       <Progress states={experiment.states} of={experiment.simulations} />
       {loaded.problem && <Problem text={loaded.problem} again={loaded.again} />}
       <Results points={experiment.points} />
-      {stopping && <StopDialog experiment={experiment} close={() => (setStopping(false), loaded.again())} />}
+      {stopping && <StopDialog experiment={experiment} close={() => setStopping(false)} stopped={() => (setStopped(true), loaded.again())} />}
     </div>
   );
 }
@@ -178,31 +188,32 @@ function Members({ ids, name }: { ids: string[]; name: string }) {
   );
 }
 
-function StopDialog({ experiment, close }: { experiment: ExperimentDetail; close: () => void }) {
-  const [done, setDone] = useState(0);
+interface StopProps {
+  experiment: ExperimentDetail;
+  close: () => void;
+  /** Called once they are stopped. */
+  stopped: () => void;
+}
+
+function StopDialog({ experiment, close, stopped }: StopProps) {
   const task = useTask();
-  const open = experiment.points.filter((point) => settled(point.states) < point.simulations.length).flatMap((point) => point.simulations);
   const left = experiment.simulations - settled(experiment.states);
   const stop = () =>
     void task.run(async () => {
-      await api.stop(open, setDone);
+      await api.stop(experiment.id);
       close();
+      stopped();
     });
   return (
-    <Dialog title="Cancel the experiment" close={close}>
+    <Dialog title="Stop the experiment" close={close}>
       <p>{counted(left, "simulation")} will be stopped for good. What has ended stays, with its numbers.</p>
-      {task.busy && (
-        <p class="quiet" role="status">
-          {done} of {open.length} looked at
-        </p>
-      )}
       {task.problem && <Problem text={task.problem} />}
       <footer>
         <button type="button" onClick={close}>
           Keep it going
         </button>
         <button type="button" class="main" disabled={task.busy} onClick={stop}>
-          Stop them
+          Stop {left === 1 ? "it" : "them"}
         </button>
       </footer>
     </Dialog>

@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import * as api from "../api/experiments";
 import type { Experiment, ExperimentDetail } from "../api/types";
-import { Empty, Loading, Problem, useLoaded } from "../parts/basics";
+import { Empty, Loading, Older, Problem, useLoaded } from "../parts/basics";
 import { Progress } from "../parts/progress";
 import { isSettled, moves } from "../state/experiment";
 import { link } from "../state/router";
@@ -54,11 +54,7 @@ export function Experiments() {
           </tbody>
         </table>
       )}
-      {loaded.value?.next && (
-        <button type="button" class="more" onClick={() => setPages(pages + 1)}>
-          Show older ones
-        </button>
-      )}
+      <Older next={loaded.value?.next} show={() => setPages(pages + 1)} />
     </div>
   );
 }

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import * as api from "../api/simulations";
-import { Empty, Loading, Problem, StatusBadge, useLoaded } from "../parts/basics";
+import { Empty, Loading, Older, Problem, StatusBadge, useLoaded } from "../parts/basics";
 import { link } from "../state/router";
 
 const REFRESH_MS = 3000;
@@ -97,11 +97,7 @@ export function List() {
           </tbody>
         </table>
       )}
-      {loaded.value?.next && (
-        <button type="button" class="more" onClick={() => setPages(pages + 1)}>
-          Show older ones
-        </button>
-      )}
+      <Older next={loaded.value?.next} show={() => setPages(pages + 1)} />
     </div>
   );
 }

@@ -8,9 +8,10 @@ import { Badge } from "../parts/badge";
 import { Field, IconButton, Slider } from "../parts/basics";
 import { BrainSelect } from "../parts/brain_select";
 import { Icon } from "../parts/icon";
-import { FormContext, isWithin, SchemaFields } from "../parts/schema_form";
+import { FormContext, SchemaFields } from "../parts/schema_form";
 import { another, choiceOf, crowd, elsewhere, group, rebrained, roleOf, withRole, type Mix, type Spec } from "../state/draft";
 import { MOST, strengthOf, withStrength } from "../state/steering";
+import { told, within } from "../state/wrongs";
 
 interface CastProps {
   spec: Spec;
@@ -131,14 +132,19 @@ interface SeatProps<T extends GroupSpec> {
   children: ComponentChildren;
 }
 
+/** Fields that stand in the line itself. */
+const ITS_OWN = ["id", "weight"];
+
 /** What an agent and a group have in common: who decides, the role, the steering, and whatever else is in the schema. */
 function Seat<T extends GroupSpec>({ agent, who, path, schema, scenario, models, put, remove, children }: SeatProps<T>) {
-  const { root, wrong } = useContext(FormContext);
+  const { root, wrongs } = useContext(FormContext);
   const [open, setOpen] = useState(false);
   const strength = strengthOf(agent.brain, {});
-  const meant = isWithin(wrong, path);
+  const meant = within(wrongs, path);
+  // Fields that are drawn tell theirs themselves.
+  const untold = open ? meant.filter((one) => [path, ...ITS_OWN.map((name) => `${path}.${name}`)].includes(one.path)) : meant;
   return (
-    <li class={meant ? "wrong" : ""}>
+    <li class={meant.length ? "wrong" : ""}>
       {children}
       <BrainSelect
         label={`Who decides for ${who}`}
@@ -154,12 +160,12 @@ function Seat<T extends GroupSpec>({ agent, who, path, schema, scenario, models,
       </button>
       <IconButton icon="trash" label={`Remove ${who}`} disabled={!remove} press={() => remove?.()} />
       {strength !== null && <Slider label={`Steering of ${who}`} most={MOST} value={strength} change={(next) => put({ ...agent, brain: withStrength(agent.brain, next) })} />}
-      {meant && !open && (
+      {untold.length > 0 && (
         <p class="help wrong" tabIndex={-1}>
-          {wrong!.text}
+          {told(untold)}
         </p>
       )}
-      {open && <SchemaFields schema={root.$defs![schema] as Schema} value={agent as unknown as Fields} path={path} skip={["id", "weight"]} change={(next) => put(next as unknown as T)} />}
+      {open && <SchemaFields schema={root.$defs![schema] as Schema} value={agent as unknown as Fields} path={path} skip={ITS_OWN} change={(next) => put(next as unknown as T)} />}
     </li>
   );
 }

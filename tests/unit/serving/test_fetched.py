@@ -1,0 +1,85 @@
+"""Files of registered versions on disk: bounded, and never taken from a process that has their model."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from steerline.serving.fetched import FetchedFiles
+from steerline.tracking.registry import Registered
+
+
+def version(number: int) -> Registered:
+    return Registered("a", str(number), None, "/elsewhere")
+
+
+@dataclass
+class Server:
+    """Has versions of ten bytes each; notes what was fetched."""
+
+    folder: Path
+    fetched: list[str] = field(default_factory=list)
+
+    def fetch(self, version: Registered, folder: Path) -> Path:
+        if not folder.is_dir():
+            (folder / "part").mkdir(parents=True)
+            (folder / "part" / "weights").write_bytes(bytes(10))
+            self.fetched.append(version.version)
+        return folder
+
+    def files(self, most: int | None = 25) -> FetchedFiles:
+        return FetchedFiles(self.folder / "served", most, self.fetch)
+
+    @property
+    def kept(self) -> set[str]:
+        return {path.name for path in (self.folder / "served").iterdir() if path.is_dir()}
+
+
+def used(files: FetchedFiles, number: int) -> None:
+    with files.of(version(number)) as folder:
+        assert (folder / "part" / "weights").stat().st_size == 10
+
+
+def test_files_unused_for_longest_go_when_there_are_too_many(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    files = server.files()
+    for number in (1, 2, 1, 3):
+        used(files, number)
+    assert server.kept == {"a-1", "a-3"}
+    used(files, 2)
+    assert server.fetched == ["1", "2", "3", "2"]
+
+
+def test_files_of_a_model_in_memory_stay_whichever_process_has_it(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    one, other = server.files(), server.files()
+    with ExitStack() as models:
+        models.enter_context(one.of(version(1)))
+        for number in (2, 3, 4):
+            used(other, number)
+        assert server.kept == {"a-1", "a-4"}
+        models.enter_context(one.of(version(4)))
+        models.enter_context(one.of(version(5)))
+        # More than there is room for, and all of it in use.
+        assert server.kept == {"a-1", "a-4", "a-5"}
+    used(other, 6)
+    assert server.kept == {"a-5", "a-6"}
+
+
+def test_without_a_bound_all_stay_and_a_fetch_that_fails_keeps_nothing_in_use(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    for number in range(1, 6):
+        used(server.files(None), number)
+    assert len(server.kept) == 5
+
+    def away(*_: object) -> Path:
+        raise OSError("no route")
+
+    with pytest.raises(OSError, match="route"), FetchedFiles(tmp_path / "served", 25, away).of(version(1)):
+        pass
+    used(server.files(), 6)
+    used(server.files(), 7)
+    assert server.kept == {"a-6", "a-7"}
