@@ -15,19 +15,20 @@ import gc
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-import psutil
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
 
 from benchmarks.results import Report, Row, save
 from benchmarks.serving import EACH, backend, load, request, text
 from benchmarks.timing import interleave, ratio
 from steerline.inference.backends.adapted import AdaptedBackend
 from steerline.inference.request import GenRequest, GenResult, StreamingBackend
+from steerline.models.adapter import read_adapter
 from steerline.models.load import LoadedModel
 from steerline.models.lora import merge_lora
 
@@ -56,10 +57,9 @@ def merged(folder: Path) -> LoadedModel:
     return LoadedModel(merge_lora(adapted).eval(), loaded.tokenizer)
 
 
-def megabytes() -> float:
-    """What this process holds in memory."""
-    gc.collect()
-    return float(psutil.Process().memory_info().rss) / 1e6
+def megabytes(tensors: Iterable[Tensor]) -> float:
+    """What they take up."""
+    return sum(tensor.nbytes for tensor in tensors) / 1e6
 
 
 def tokens_per_s(backends: Sequence[StreamingBackend], seeds: dict[str, int], name: str) -> float:
@@ -88,14 +88,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         saved = save_adapters(Path(folder))
         base = backend(load("float32"))
-        contestants: dict[str, Sequence[StreamingBackend]] = {"none": [base]}
-        before = megabytes()
-        adapted = [AdaptedBackend.open(base, one) for one in saved]
-        beside = (megabytes() - before) / ADAPTERS
-        contestants |= {"one": adapted[:1], "eight": adapted}
-        before = megabytes()
-        contestants["merged"] = [backend(merged(one)) for one in saved]
-        copy = (megabytes() - before) / ADAPTERS
+        adapters = [read_adapter(one, base.model, torch.float32, torch.device("cpu")) for one in saved]
+        adapted = [AdaptedBackend(base, adapter) for adapter in adapters]
+        beside = megabytes(tensor for low in adapters[0].maps.values() for tensor in (low.down, low.up))
+        copy = megabytes(load("float32").model.parameters())
+        contestants: dict[str, Sequence[StreamingBackend]] = {
+            "none": [base],
+            "one": adapted[:1],
+            "eight": adapted,
+            "merged": [backend(merged(one)) for one in saved],
+        }
     seeds: dict[str, int] = {}
     work = {name: partial(tokens_per_s, some, seeds, name) for name, some in contestants.items()}
     interleave(work, repetitions=1)  # what is made once: kernels, pages
@@ -114,13 +116,13 @@ def report(samples: dict[str, list[float]], memory: tuple[float, float], args: a
         row(f"tokens/s, {BATCH} rows, all with one adapter", "one", "none", "no adapter"),
         row(f"tokens/s, {ADAPTERS} adapters x {each} rows", "eight", "none", "no adapter"),
         row(f"tokens/s, {ADAPTERS} adapters x {each} rows", "eight", "merged", "a merged model for each adapter"),
-        Row("memory of an adapter, MB", "a merged model", "report", f"{beside:.0f}; {copy:.0f}", None),
+        Row("memory of an adapter", "a merged model", "report", f"{beside:.0f} MB; {copy:.0f} MB", None),
     ]
     for one in rows:
         print(one.what, one.against, one.measured, sep=" | ")
     notes = [
-        f"{args.threads} threads, {args.repetitions} repetitions. Memory is what the process grew by, for each of "
-        f"{ADAPTERS} adapters; keys and values come on top for a merged model, which has pages of its own."
+        f"{args.threads} threads, {args.repetitions} repetitions. Memory is that of weights; a merged model has "
+        "pages of keys and values of its own besides."
     ]
     title = "LoRA adapters of their own for rows of a batch"
     return Report("row_adapters", title, "python -m benchmarks.row_adapters", rows, notes)
