@@ -19,6 +19,7 @@ BENCHMARKS = {
     "sse": "lateness and cost of the events of simulations for two hundred readers",
     "startup": "submission to first optimiser step against the deepspeed launcher",
     "serving": "tokens per second and latency of the running batch against static batches and other engines",
+    "row_adapters": "rows of one batch under LoRA adapters of their own, against a merged model for each",
     "serving_llama": "the running batch beside llama.cpp's server, where there is one",
     "gateway": "what a request costs above an empty Serve application of the same shape",
     "simulation_population": "a town of scripted inhabitants against Mesa; durability and memory",

@@ -1,4 +1,5 @@
-"""Continuous batching: rows join the running batch after any token, each with its own steering, and leave at once."""
+"""Continuous batching: rows join the running batch after any token and leave at once, each with a steering and an
+adapter of its own."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from steerline.inference.load import Load
 from steerline.inference.pages import Pages
 from steerline.inference.request import Failure
 from steerline.inference.row import Row
+from steerline.inference.row_adapters import RowAdapters, Tokens, tokens_of
 from steerline.inference.row_steering import RowSteering, RowStrengths, acting, said
 from steerline.inference.sampling import choose, logprob
 from steerline.inference.schedule import EngineLimits, Part, Schedule
@@ -51,7 +53,8 @@ class Engine:
         self._pages = Pages(anatomy.num_layers, limits.tokens)
         self._schedule = Schedule(self._pages, limits)
         self._steering = RowSteering(self._model, anatomy)
-        self._last: tuple[list[Part], RowStrengths] = ([], [])
+        self._adapters = RowAdapters(self._model)
+        self._last: tuple[list[Part], RowStrengths, Tokens] = ([], [], [])
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="steerline-engine")
         self._lock = threading.Lock()  # of what follows, and of reports: after `cancel` none comes
         self._waiting: deque[Row] = deque()
@@ -178,7 +181,8 @@ class Engine:
         spans = [Span(row.computed, length, row.pages) for row, length in parts]
         paged = PagedPass(self._pages, spans, self._device)
         ids = [token for row, length in parts for token in row.tokens(row.computed, row.computed + length)]
-        with over_pages(self._model), acting(self._strengths(parts)):
+        strengths, adapted = self._acting(parts)
+        with over_pages(self._model), acting(strengths), self._adapters.acting(adapted):
             hidden: Tensor = self._model.base_model(
                 input_ids=torch.tensor(ids, device=self._device)[:, None],
                 position_ids=paged.positions,
@@ -194,11 +198,14 @@ class Engine:
             hidden = hidden[torch.tensor(ends, dtype=torch.long, device=self._device)]
         return self._logit_rule(self._head(hidden))[:, 0] if ends else hidden[:, 0]
 
-    def _strengths(self, parts: Sequence[Part]) -> RowStrengths:
+    def _acting(self, parts: Sequence[Part]) -> tuple[RowStrengths, Tokens]:
+        """What acts on which tokens of a pass."""
         if parts != self._last[0]:
-            specs, lengths = [row.steering for row, _ in parts], [length for _, length in parts]
-            self._last = list(parts), self._steering.strengths(specs, lengths)
-        return self._last[1]
+            lengths = [length for _, length in parts]
+            strengths = self._steering.strengths([row.steering for row, _ in parts], lengths)
+            adapted = tokens_of([row.adapter for row, _ in parts], lengths, self._device)
+            self._last = list(parts), strengths, adapted
+        return self._last[1:]
 
     def _leave(self, rows: Sequence[Row]) -> None:
         for row in rows:
@@ -208,8 +215,9 @@ class Engine:
 
     def _steer(self) -> None:
         """Attaches what the running rows need."""
-        self._last = [], []
+        self._last = [], [], []
         self._steering.hold({row.steering for row in self._schedule.rows})
+        self._adapters.hold({row.adapter for row in self._schedule.rows if row.adapter is not None})
 
     def _busy(self) -> Failure:
         rounds = 1 + len(self._waiting) / self._limits.rows

@@ -1,13 +1,12 @@
-"""What prompts begin with is computed once, and kept for those that follow: a tree of pages under each steering."""
+"""What prompts begin with is computed once, and kept for those that follow: a tree of pages for each kind of row."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from steerline.config.steering import SteeringSpec
 from steerline.inference.pages import PAGE, Pages
 
 LEAST_TOKENS = 32
@@ -37,26 +36,27 @@ class _Node:
 class Prefixes:
     """Beginnings of prompts that were computed, as pages.
 
-    Keys and values depend on the steering and on all tokens before, so that a page is found by both. They are those of
-    a pass over the whole prompt, up to rounding. When the pool needs room, what was unused for longest goes first.
+    Keys and values depend on the row's variant, its steering and its adapter, and on all tokens before, so that a page
+    is found by both. They are those of a pass over the whole prompt, up to rounding. When the pool needs room, what was
+    unused for longest goes first.
     """
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._roots: dict[SteeringSpec, _Node] = {}
+        self._roots: dict[Hashable, _Node] = {}
         # A node comes before its parent: what is used is moved to the end, the deepest first.
         self._by_age: OrderedDict[_Node, None] = OrderedDict()
 
-    def find(self, prompt: Sequence[int], steering: SteeringSpec) -> Beginning:
+    def find(self, prompt: Sequence[int], variant: Hashable) -> Beginning:
         """The longest kept beginning of a prompt, short of its last token: something must be left to compute."""
-        node = self._roots.get(steering)
+        node = self._roots.get(variant)
         path: list[_Node] = []
         most = len(prompt) - 1
         while node is not None and (len(path) + 1) * PAGE <= most:
             node = node.children.get(tuple(prompt[len(path) * PAGE : (len(path) + 1) * PAGE]))
             if node is not None:
                 path.append(node)
-        last = path[-1] if path else self._roots.get(steering)
+        last = path[-1] if path else self._roots.get(variant)
         rest = prompt[len(path) * PAGE : most]
         part, length = _closest(last, rest) if last is not None else (None, 0)
         num_tokens = len(path) * PAGE + length
@@ -65,9 +65,9 @@ class Prefixes:
         self._touch(part or last)
         return Beginning(tuple(node.page for node in path), None if part is None else part.page, num_tokens)
 
-    def keep(self, tokens: Sequence[int], pages: Sequence[int], steering: SteeringSpec) -> None:
+    def keep(self, tokens: Sequence[int], pages: Sequence[int], variant: Hashable) -> None:
         """Keeps the pages that hold these tokens. Their row may write on behind them."""
-        node = self._roots.setdefault(steering, _Node(-1, (), None))
+        node = self._roots.setdefault(variant, _Node(-1, (), None))
         for place, page in enumerate(pages[: -(-len(tokens) // PAGE)]):
             chunk = tuple(tokens[place * PAGE : (place + 1) * PAGE])
             node = _holder(node, chunk) or self._extended(node, chunk, page) or self._added(node, chunk, page)
@@ -116,7 +116,7 @@ class Prefixes:
         del node.parent.children[node.tokens]
         self._pages.release(node.page)
         if node.parent.parent is None and not node.parent.children:
-            self._roots = {steering: root for steering, root in self._roots.items() if root is not node.parent}
+            self._roots = {variant: root for variant, root in self._roots.items() if root is not node.parent}
 
     def _touch(self, node: _Node | None) -> None:
         while node is not None and node.parent is not None:

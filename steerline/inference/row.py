@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +11,7 @@ from steerline.config.steering import SteeringSpec
 from steerline.inference.constraint import Constraint
 from steerline.inference.request import Delta, Failure, GenResult, TokenLogprob, Usage
 from steerline.inference.text import Text
+from steerline.models.adapter import Adapter
 
 PLAIN = SteeringSpec()
 
@@ -36,6 +37,7 @@ class Row:
     constraint: Constraint | None = None
     streams: bool = False
     """Whether pieces before the last are wanted."""
+    adapter: Adapter | None = None
 
     new: list[int] = field(default_factory=list)
     pages: list[int] = field(default_factory=list)
@@ -52,6 +54,11 @@ class Row:
     """With the number of characters that were read before each token."""
     sent: tuple[int, int] = (0, 0)
     """Characters and log-probabilities in pieces so far."""
+
+    @property
+    def variant(self) -> Hashable:
+        """What its keys and values depend on beside its tokens."""
+        return self.steering, None if self.adapter is None else self.adapter.key
 
     @property
     def length(self) -> int:

@@ -49,7 +49,7 @@ class Schedule:
         if len(self.rows) == self._limits.rows:
             return False
         tokens = row.tokens(0, row.length)
-        found = self._prefixes.find(tokens, row.steering)
+        found = self._prefixes.find(tokens, row.variant)
         if self._is_being_computed(row, tokens, found.num_tokens):
             return False
         held = [*found.pages, *([] if found.part is None else [found.part])]
@@ -107,12 +107,12 @@ class Schedule:
         row.pages, row.computed = [], 0
 
     def _keep(self, row: Row) -> None:
-        self._prefixes.keep(row.tokens(0, row.computed), row.pages, row.steering)
+        self._prefixes.keep(row.tokens(0, row.computed), row.pages, row.variant)
 
     def _is_being_computed(self, row: Row, tokens: Sequence[int], known: int) -> bool:
         """Whether a row that runs is about to compute a good deal more of this one's beginning than is there."""
         for other in self.rows:
-            if other.is_prefilling and other.steering == row.steering:
+            if other.is_prefilling and other.variant == row.variant:
                 shared = min(common_length(other.prompt, tokens), len(tokens) - 1)
                 if shared - known >= LEAST_TOKENS and other.computed < shared:
                     return True

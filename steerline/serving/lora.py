@@ -1,12 +1,13 @@
 """Weights of the registry: of a whole model, or of a LoRA adapter over a served one.
 
-An adapter is merged into a copy of its base: rows of one batch may then differ in steering as those of any model do,
-and it takes the memory of a whole model.
+An adapter that is plain products beside linear maps acts in the served base itself, row by row, and takes the memory of
+its matrices. Any other is merged into a copy of its base and takes the memory of a whole model.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -17,20 +18,22 @@ from typing import TYPE_CHECKING
 from steerline.config.inference import LocalBackendSpec
 from steerline.config.model import LocalModel, ModelSpec
 from steerline.errors import ModelError
+from steerline.inference.request import StreamingBackend
 from steerline.serving.registry import Weights
 from steerline.tracking.registry import Registered
 
 if TYPE_CHECKING:
     from steerline.inference.backends.local import LocalBackend
 
-_ADAPTER = "adapter_config.json"
-_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_CONFIG = "adapter_config.json"
+log = logging.getLogger("steerline.serving")
 
 
 @contextmanager
 def weights_of(
     version: Registered,
     served: Mapping[str, LocalBackendSpec],
+    resident: Mapping[str, StreamingBackend],
     precision: str,
     fetch: Callable[[Registered], AbstractContextManager[Path]],
 ) -> Iterator[Weights]:
@@ -39,6 +42,7 @@ def weights_of(
     Args:
         version: from the registry.
         served: local models of the endpoint, by name: the bases that adapters may have.
+        resident: who answers for these, by name.
         precision: of a whole model's weights in memory; an adapter has its base's.
         fetch: has a version's files from the tracking server stay on this machine, where they are not anyway.
 
@@ -59,24 +63,44 @@ def weights_of(
             )
         if (folder / MANIFEST).is_file():
             check_manifest(folder)
-        yield _weights_in(folder, version, served, precision)
+        yield _weights_in(folder, version, served, resident, precision)
 
 
-def _weights_in(folder: Path, version: Registered, served: Mapping[str, LocalBackendSpec], precision: str) -> Weights:
+def _weights_in(
+    folder: Path,
+    version: Registered,
+    served: Mapping[str, LocalBackendSpec],
+    resident: Mapping[str, StreamingBackend],
+    precision: str,
+) -> Weights:
     from steerline.inference.backends.local import LocalBackend
-    from steerline.models.sources import local_folder
 
-    if (folder / _ADAPTER).is_file() and not (folder / "config.json").is_file():
-        base = _base_of(folder, version, served)
-        # A base that has no files, a random one, does not say before it is made.
-        files = local_folder(base.model)
-        return Weights(0 if files is None else _size(files, base.dtype), partial(_adapted, folder, version, base))
+    if (folder / _CONFIG).is_file() and not (folder / "config.json").is_file():
+        name = _base_of(folder, version, served)
+        return _adapter(folder, version, served[name], resident.get(name))
     source = LocalModel(kind="local", path=str(folder))
     spec = LocalBackendSpec.model_validate({"model": {"source": source}, "dtype": precision})
     return Weights(_size(folder, precision), partial(LocalBackend.open, spec))
 
 
-def _adapted(folder: Path, version: Registered, base: LocalBackendSpec) -> LocalBackend:
+def _adapter(folder: Path, version: Registered, base: LocalBackendSpec, resident: StreamingBackend | None) -> Weights:
+    from steerline.inference.backends.adapted import AdaptedBackend
+    from steerline.inference.backends.local import LocalBackend
+    from steerline.models.adapter import obstacle
+    from steerline.models.sources import local_folder
+
+    reason: str | None = "its base is not in this process"
+    if isinstance(resident, LocalBackend):
+        reason = obstacle(folder, resident.model)
+        if reason is None:
+            return Weights(_size(folder, base.dtype), partial(AdaptedBackend.open, resident, folder))
+    log.info("%s is merged into a copy of its base, since %s", version.uri, reason)
+    # A base that has no files, a random one, does not say before it is made.
+    files = local_folder(base.model)
+    return Weights(0 if files is None else _size(files, base.dtype), partial(_merged, folder, version, base))
+
+
+def _merged(folder: Path, version: Registered, base: LocalBackendSpec) -> LocalBackend:
     from peft import PeftModel
 
     from steerline.inference.backends.local import LocalBackend
@@ -106,21 +130,21 @@ def _size(folder: Path, precision: str) -> int:
     return numbers * int(getattr(torch, precision).itemsize)
 
 
-def _base_of(folder: Path, version: Registered, served: Mapping[str, LocalBackendSpec]) -> LocalBackendSpec:
-    if not (folder / _ADAPTER_WEIGHTS).is_file():
-        raise ModelError(
-            "an adapter's weights are read from safetensors alone", where=version.uri, expected=_ADAPTER_WEIGHTS
-        )
-    return _base(json.loads((folder / _ADAPTER).read_text())["base_model_name_or_path"], version, served)
+def _base_of(folder: Path, version: Registered, served: Mapping[str, LocalBackendSpec]) -> str:
+    from steerline.models.adapter import WEIGHTS
+
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError("an adapter's weights are read from safetensors alone", where=version.uri, expected=WEIGHTS)
+    return _base(json.loads((folder / _CONFIG).read_text())["base_model_name_or_path"], version, served)
 
 
-def _base(name: str, version: Registered, served: Mapping[str, LocalBackendSpec]) -> LocalBackendSpec:
-    """The served model that an adapter was trained on. What the adapter names is compared and never opened."""
+def _base(name: str, version: Registered, served: Mapping[str, LocalBackendSpec]) -> str:
+    """The served model that an adapter was trained on, by name. What the adapter names is compared and never opened."""
     from steerline.models.sources import describe
 
-    for spec in served.values():
+    for own, spec in served.items():
         if name in (describe(spec.model.source), _hub_id(spec.model)):
-            return spec
+            return own
     known = ", ".join(describe(spec.model.source) for spec in served.values())
     raise ModelError(
         "the base of a registered adapter is not among the served models",

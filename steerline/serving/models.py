@@ -49,7 +49,7 @@ class ServedModels:
         if backends is None:
             backends = {name: open_backend(backend) for name, backend in spec.models.items()}
         self._backends = dict(backends)
-        self._registered = _registered(spec) if registered is None else registered
+        self._registered = _registered(spec, self._backends) if registered is None else registered
         self._began = int(time.time())
         self._rows = 0
         self._cards = [
@@ -139,7 +139,7 @@ class ServedModels:
             return []
 
 
-def _registered(spec: ServingSpec) -> RegisteredModels | None:
+def _registered(spec: ServingSpec, resident: Mapping[str, StreamingBackend]) -> RegisteredModels | None:
     versions = versions_of(spec)
     if versions is None:
         return None
@@ -148,7 +148,7 @@ def _registered(spec: ServingSpec) -> RegisteredModels | None:
     uri = resolve_uri(spec.tracking)
     local = {name: backend for name, backend in spec.models.items() if isinstance(backend, LocalBackendSpec)}
     files = FetchedFiles(home() / "served", _bytes(spec.registry.most_disk_gib), partial(fetch, uri))
-    weights = partial(weights_of, served=local, precision=spec.registry.dtype, fetch=files.of)
+    weights = partial(weights_of, served=local, resident=resident, precision=spec.registry.dtype, fetch=files.of)
     room = Room(spec.registry.most_loaded, _bytes(spec.registry.most_gib))
     return RegisteredModels(versions, weights, room)
 

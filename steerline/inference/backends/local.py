@@ -1,4 +1,4 @@
-"""A Transformers model in this process. Rows of one batch may differ in steering, sampling, stop texts and length."""
+"""A Transformers model in this process. Rows of a batch may differ in steering, adapter, sampling, stops and length."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from steerline.inference.row import Row
 from steerline.inference.row_steering import acting_part, said
 from steerline.inference.schedule import EngineLimits
 from steerline.inference.text import Text
+from steerline.models.adapter import Adapter
 from steerline.models.anatomy import anatomy, transformers_model
 from steerline.models.load import LoadedModel, load_model
 
@@ -48,6 +49,7 @@ class LocalBackend(HasLoad):
 
     def __init__(self, loaded: LoadedModel, spec: LocalBackendSpec) -> None:
         _, model = transformers_model(loaded.model)
+        self.model = model
         family = model.config.get_text_config().model_type
         if family not in BRANCHING_FAMILIES or not model.can_generate():
             raise InferenceError(
@@ -100,20 +102,20 @@ class LocalBackend(HasLoad):
         """Rows and pages of its engine, as they are now."""
         return self._engine.current_load
 
-    async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
+    async def generate(self, requests: Sequence[GenRequest], adapter: Adapter | None = None) -> list[GenResult]:
         """One answer for each request. A prompt too long, or a steering that does not fit the model, is a failure."""
         answers: list[asyncio.Future[Delta]] = [asyncio.get_running_loop().create_future() for _ in requests]
-        rows = await self._rows(requests, [partial(_settle, answer) for answer in answers])
+        rows = await self._rows(requests, [partial(_settle, answer) for answer in answers], adapter)
         self._engine.submit(rows)
         try:
             return [_result(piece) for piece in await asyncio.gather(*answers)]
         finally:
             self._engine.cancel(rows)
 
-    async def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
+    async def stream(self, request: GenRequest, adapter: Adapter | None = None) -> AsyncGenerator[Delta, None]:
         """The pieces of one answer. Closing the generator frees its place after the token that it is at."""
         pieces: asyncio.Queue[Piece] = asyncio.Queue()
-        rows = await self._rows([request], [pieces.put_nowait], streams=True)
+        rows = await self._rows([request], [pieces.put_nowait], adapter, streams=True)
         self._engine.submit(rows)
         try:
             while True:
@@ -132,13 +134,17 @@ class LocalBackend(HasLoad):
         self._engine.close()
 
     async def _rows(
-        self, requests: Sequence[GenRequest], reports: Sequence[Report], streams: bool = False
+        self,
+        requests: Sequence[GenRequest],
+        reports: Sequence[Report],
+        adapter: Adapter | None,
+        streams: bool = False,
     ) -> list[Row]:
         """The rows of requests; those that cannot be answered are told so and left out."""
         loop = asyncio.get_running_loop()
 
         def encode() -> list[Row | Failure]:
-            return [self._row(*asked, loop, streams) for asked in zip(requests, reports, strict=True)]
+            return [self._row(*asked, loop, adapter, streams) for asked in zip(requests, reports, strict=True)]
 
         made = await loop.run_in_executor(self._thread, encode)
         for row, report in zip(made, reports, strict=True):
@@ -147,7 +153,12 @@ class LocalBackend(HasLoad):
         return [row for row in made if isinstance(row, Row)]
 
     def _row(
-        self, request: GenRequest, report: Report, loop: asyncio.AbstractEventLoop, streams: bool
+        self,
+        request: GenRequest,
+        report: Report,
+        loop: asyncio.AbstractEventLoop,
+        adapter: Adapter | None,
+        streams: bool,
     ) -> Row | Failure:
         def to_loop(piece: Piece) -> None:
             loop.call_soon_threadsafe(report, piece)
@@ -175,6 +186,7 @@ class LocalBackend(HasLoad):
             request.top_logprobs,
             constraint,
             streams,
+            adapter,
         )
 
 
