@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steerline.errors import SteeringError
 from steerline.evaluation.model_facts import device_of
+from steerline.inference import openmp
 from steerline.inference.attention import PagedPass, Span, over_pages
 from steerline.inference.load import Load
 from steerline.inference.pages import Pages
@@ -111,6 +112,7 @@ class Engine:
                     self._waiting.extendleft(reversed(back))
                 if parts:
                     self._pass(parts)
+        openmp.release()
 
     def _ended(self, work: Future[None]) -> None:
         """Tells all rows of a fault."""

@@ -12,6 +12,7 @@ import torch
 from steerline.config.inference import LocalBackendSpec
 from steerline.errors import InferenceError, SteeringError
 from steerline.evaluation.model_facts import BRANCHING_FAMILIES, context_length
+from steerline.inference import openmp
 from steerline.inference.constraint import Schemas
 from steerline.inference.engine import Engine
 from steerline.inference.linear import pack
@@ -67,6 +68,7 @@ class LocalBackend(HasLoad):
         limits = EngineLimits(spec.max_batch, spec.max_batch_tokens, spec.max_waiting)
         self._engine = Engine(loaded, anatomy(loaded.model), ends, limits)
         pack(model)
+        openmp.release()
         # Prompts are encoded beside the engine, which goes on meanwhile.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="steerline-prompts")
 

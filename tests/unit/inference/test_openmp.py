@@ -1,0 +1,68 @@
+"""Threads that OpenMP keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from steerline.inference import native_linear, openmp
+from steerline.inference.backends.local import LocalBackend
+from steerline.steering import native
+from tests.law.test_inference_laws import served
+from tests.tiny import tiny_model
+from tests.unit.inference.tiny_backend import complete
+
+TASKS = Path("/proc/self/task")
+
+pytestmark = pytest.mark.skipif(not TASKS.is_dir() or native.load() is None, reason="needs Linux and a compiler")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def num_threads() -> int:
+    return len(list(TASKS.iterdir()))
+
+
+WEIGHT, X = torch.randn(96, 32), torch.randn(4, 32)
+
+
+def compute() -> torch.Tensor:
+    return native_linear.linear(X, native_linear.in_panels(WEIGHT), None, len(WEIGHT))
+
+
+def test_a_thread_that_releases_its_helpers_has_none_and_computes_on(two_threads: None) -> None:
+    openmp.release()
+    before = num_threads()
+    first = compute()
+    assert num_threads() == before + 1
+    openmp.release()
+    assert num_threads() == before
+    assert torch.equal(compute(), first)
+    openmp.release()
+
+
+def test_neither_who_loads_a_model_keeps_helpers_nor_an_engine_without_rows(two_threads: None) -> None:
+    def load() -> LocalBackend:
+        compute()
+        return served(tiny_model("llama"))
+
+    before = num_threads()
+    with ThreadPoolExecutor(1) as loader:
+        backend = loader.submit(load).result()
+        assert num_threads() == before + 1  # the loader
+        asyncio.run(backend.generate([complete("salt")]))
+        # Its own two: the engine's, and that of prompts.
+        backend._engine._thread.submit(int).result()
+        assert num_threads() == before + 3
+        asyncio.run(backend.close())
