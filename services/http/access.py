@@ -48,10 +48,10 @@ class Principal:
         """Id of the key whose day tokens count against; none where no keys are asked for."""
         return None if self._day is None else self.key_id
 
-    async def spend(self, tokens: int) -> None:
+    def spend(self, tokens: int) -> None:
         """Count tokens, prompt and completion together, against the key's day. Call it when they were used."""
         if self._day is not None and tokens:
-            await self._day.spend(tokens)
+            self._day.spend(tokens)
 
     async def check(self) -> None:
         """See that the day has tokens left.

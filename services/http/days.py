@@ -34,11 +34,9 @@ class Day:
         self._usage = usage
         self._key = key
 
-    async def spend(self, tokens: int) -> None:
-        """Count tokens that were used, also where that takes longer than anybody waits for it."""
-        counted = asyncio.get_running_loop().run_in_executor(_BOOKKEEPER, self._usage.add, self._key.id, tokens)
-        for done in (await asyncio.wait({counted}, timeout=_PATIENCE_S))[0]:
-            done.result()
+    def spend(self, tokens: int) -> None:
+        """Count tokens that were used, ahead of all that the book is told or asked from now on; nobody waits for it."""
+        asyncio.get_running_loop().run_in_executor(_BOOKKEEPER, self._usage.add, self._key.id, tokens)
 
     async def check(self) -> None:
         """See that it was not used up. What may come of what is being written counts once more is to be (`hold`).

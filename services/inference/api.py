@@ -146,7 +146,7 @@ class _Asked:
             except ClientDisconnect:
                 return Response(status_code=_CLIENT_GONE)
             usages = [result.usage for result in results]
-            await caller.spend(sum(usage.prompt_tokens + usage.completion_tokens for usage in usages))
+            caller.spend(sum(usage.prompt_tokens + usage.completion_tokens for usage in usages))
         failure = next((result.failure for result in results if result.failure is not None), None)
         if failure is not None:
             raise error_of(failure)

@@ -26,7 +26,6 @@ log = logging.getLogger("steerline.http")
 DONE = "[DONE]"
 _CHARACTERS_PER_TOKEN = 4
 Numbered = AsyncGenerator[tuple[int, Delta], None]
-_settling: set[asyncio.Task[None]] = set()
 C = TypeVar("C")
 
 
@@ -118,16 +117,15 @@ class Account:
         return reported(used(self.requests, [self._results[index] for index in range(len(self.requests))]))
 
     def settle(self) -> None:
-        """Count it against the caller's day, in a task of its own: whoever is being cancelled cannot wait."""
-        tokens = sum(
-            self._results[index].usage.prompt_tokens + self._results[index].usage.completion_tokens
-            if index in self._results
-            else (sum(map(len, request.prefix)) + written) // _CHARACTERS_PER_TOKEN
-            for index, (request, written) in enumerate(zip(self.requests, self._written, strict=True))
+        """Count it against the caller's day."""
+        self.caller.spend(
+            sum(
+                self._results[index].usage.prompt_tokens + self._results[index].usage.completion_tokens
+                if index in self._results
+                else (sum(map(len, request.prefix)) + written) // _CHARACTERS_PER_TOKEN
+                for index, (request, written) in enumerate(zip(self.requests, self._written, strict=True))
+            )
         )
-        task = asyncio.get_running_loop().create_task(self.caller.spend(tokens))
-        _settling.add(task)
-        task.add_done_callback(_settling.discard)
 
 
 async def texts(

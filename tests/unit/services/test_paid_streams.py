@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
+from services.http import days
 from steerline.serving.keys import KeyBook
-from steerline.serving.usage import usage_beside
-from tests.unit.services.openai_service import CHATS, Endless, application
+from steerline.serving.usage import UsageBook, usage_beside
+from tests.unit.services.openai_service import CHATS, Endless, Speaker, application, asked
 
 ASKED = {"model": "model", "messages": [{"role": "user", "content": "hello"}], "stream": True}
 
@@ -69,3 +70,18 @@ def test_what_a_model_has_written_is_paid_for_though_little_or_nothing_of_it_can
     assert (len(sent), model.ended.is_set()) == (sendable, True)
     # "hello", and 80 times "word ".
     assert usage.today(entry.id) == (5 + 80 * 5) // 4
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_written_is_counted_before_it_is_held_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    told: list[str] = []
+    for name in ("add", "release"):
+        monkeypatch.setattr(UsageBook, name, lambda *_, name=name: told.append(name))
+    app = application(tmp_path, {"access": {"required": True}}, model=Speaker())
+    key, _ = KeyBook(tmp_path / "keys.json").create("k", ("inference",), tokens_per_day=1000)
+    asked(app, {**ASKED, "stream": stream}, headers={"Authorization": f"Bearer {key}"})
+    # What the book is told, it is told in order.
+    days._BOOKKEEPER.submit(lambda: None).result(10)
+    assert told == ["add", "release"]
