@@ -27,7 +27,7 @@ from services.inference.played import AGENT, TEAM, Playing
 from services.inference.port import ModelCard
 from services.inference.requests import ChatCompletionRequest, CompletionRequest
 from services.inference.responses import ChatCompletion, Completion, Model, ModelList, PlayedCompletion
-from services.inference.streams import Account, Streamed, begun, deltas, paid_if_left, texts
+from services.inference.streams import Account, Streamed, begun, deltas, paid_if_left, texts, to_the_end
 from services.parts import Parts
 from steerline.inference.request import GenRequest, GenResult
 
@@ -120,7 +120,7 @@ class _Asked:
         question = await self._playing.ask(body, caller)
         head = Head.new("chatcmpl", body.model, None)
         if body.stream:
-            return EventStream(played.texts(head, question, body))
+            return EventStream(to_the_end(played.texts(head, question, body)))
         try:
             answer = await while_connected(request, played.whole(head, question))
         except ClientDisconnect:
@@ -179,7 +179,8 @@ class _Asked:
             except ClientDisconnect:
                 return Response(status_code=_CLIENT_GONE)
             held.callback(account.settle)
-            return EventStream(texts(source, answers, piece, account, with_usage=with_usage), held.pop_all())
+            shown = texts(source, answers, piece, account, with_usage=with_usage)
+            return EventStream(to_the_end(shown), held.pop_all())
 
 
 def _model(card: ModelCard) -> Model:

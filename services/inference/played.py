@@ -25,7 +25,6 @@ from services.inference.responses import (
     PlayedCompletion,
     UsedTokens,
 )
-from services.inference.streams import DONE, failed
 from services.parts import Parts
 from steerline.config.steering import SteeringSpec
 from steerline.serving.following import Following
@@ -157,29 +156,29 @@ async def whole(head: Head, asked: Question) -> PlayedCompletion:
 
 
 async def texts(head: Head, asked: Question, body: ChatCompletionRequest) -> AsyncGenerator[str, None]:
-    """The data of a stream's events: what agents say, if that is wanted, and the answer."""
+    """The data of a stream's events, but for its end: what agents say, if that is wanted, and the answer.
+
+    Raises:
+        ApiError: 429 or 503; there is none. 401; the caller's key is good no more.
+    """
     with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
     with_agents = body.x_steerline is not None and body.x_steerline.agents
     yield _chunk(head, Played(simulation=asked.sim), {"role": "assistant", "content": ""})
-    try:
-        async with aclosing(asked.heard) as heard:
-            async for one in heard:
-                match one:
-                    case None:
-                        yield ""
-                    case Said(agent, text) if with_agents:
-                        yield _chunk(head, Played(simulation=asked.sim, agent=agent, text=text), {})
-                    case Answered(text, usage):
-                        played = Played(simulation=asked.sim)
-                        yield _chunk(head, played, {"content": text})
-                        yield _chunk(head, played, {}, "stop")
-                        if with_usage:
-                            yield _last(head, played, reported(usage))
-                    case NoAnswer():
-                        yield failed(await _no_answer(one, asked.caller))
-    except ApiError as error:
-        yield failed(error)
-    yield DONE
+    async with aclosing(asked.heard) as heard:
+        async for one in heard:
+            match one:
+                case None:
+                    yield ""
+                case Said(agent, text) if with_agents:
+                    yield _chunk(head, Played(simulation=asked.sim, agent=agent, text=text), {})
+                case Answered(text, usage):
+                    played = Played(simulation=asked.sim)
+                    yield _chunk(head, played, {"content": text})
+                    yield _chunk(head, played, {}, "stop")
+                    if with_usage:
+                        yield _last(head, played, reported(usage))
+                case NoAnswer():
+                    raise await _no_answer(one, asked.caller)
 
 
 def _drawn(body: ChatCompletionRequest, most_tokens: int) -> Drawn:

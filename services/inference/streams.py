@@ -19,11 +19,12 @@ from services.inference.asking import reported, used
 from services.inference.failures import error_of
 from services.inference.port import Inference
 from services.inference.responses import UsedTokens
+from steerline.errors import SteerlineError
 from steerline.inference.request import Delta, GenRequest, GenResult
 
 log = logging.getLogger("steerline.http")
 
-DONE = "[DONE]"
+_DONE = "[DONE]"
 _CHARACTERS_PER_TOKEN = 4
 Numbered = AsyncGenerator[tuple[int, Delta], None]
 C = TypeVar("C")
@@ -86,11 +87,6 @@ async def deltas(inference: Inference, account: Account) -> Numbered:
         await asyncio.gather(*listening, return_exceptions=True)
 
 
-def failed(error: ApiError) -> str:
-    """The data of an event that says why a stream that has begun does not go on."""
-    return json.dumps(error.body())
-
-
 class Account:
     """The tokens of a stream. What a client that went away has used is estimated by its length.
 
@@ -136,7 +132,7 @@ async def texts(
     *,
     with_usage: bool,
 ) -> AsyncGenerator[str, None]:
-    """The data of a stream's events.
+    """The data of a stream's events, but for its end (`to_the_end`).
 
     Args:
         source: pieces of the answers.
@@ -144,27 +140,34 @@ async def texts(
         piece: what is sent, of what it adds and of the tokens.
         account: of the tokens.
         with_usage: whether a last piece says how many.
+
+    Raises:
+        ApiError: an answer has failed, or the caller's key is good no more.
     """
-    try:
-        async with aclosing(while_good(source, account.caller)) as pieces:
-            async for index, delta in pieces:
-                failure = None if delta.result is None else delta.result.failure
-                if failure is not None:
-                    yield failed(error_of(failure))
-                    yield DONE
-                    return
-                for shown in answers[index].pieces(delta):
-                    yield piece([shown], None).model_dump_json()
-        if with_usage:
-            yield piece([], account.used).model_dump_json()
-        yield DONE
-    except ApiError as error:
-        yield failed(error)
-        yield DONE
-    except Exception:  # whatever it is, the client is told in the way that it can read
-        log.exception("a stream met a fault")
-        yield failed(ApiError(500, "internal_error", "the endpoint met a fault; its log says more"))
-        yield DONE
+    async with aclosing(while_good(source, account.caller)) as pieces:
+        async for index, delta in pieces:
+            failure = None if delta.result is None else delta.result.failure
+            if failure is not None:
+                raise error_of(failure)
+            for shown in answers[index].pieces(delta):
+                yield piece([shown], None).model_dump_json()
+    if with_usage:
+        yield piece([], account.used).model_dump_json()
+
+
+async def to_the_end(texts: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    """The same data of events, why they break off if they do, and at last that it is over."""
+    async with aclosing(texts):
+        try:
+            async for text in texts:
+                yield text
+        except ApiError as error:
+            yield _told(error)
+        except Exception as error:  # whatever it is, the client is told in the way that it can read
+            log.exception("a stream met a fault")
+            fault = ApiError(500, "internal_error", "the endpoint met a fault; its log says more")
+            yield _told(ApiError.of(error) if isinstance(error, SteerlineError) else fault)
+    yield _DONE
 
 
 @contextmanager
@@ -186,3 +189,7 @@ async def _continued(first: tuple[int, Delta], rest: Numbered) -> Numbered:
         yield first
         async for item in rest:
             yield item
+
+
+def _told(error: ApiError) -> str:
+    return json.dumps(error.body())

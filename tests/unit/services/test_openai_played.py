@@ -15,9 +15,10 @@ import pytest
 from services.app import web_app
 from services.parts import Parts
 from steerline.config.serving import ServingSpec
-from steerline.errors import ConfigError, SimulationError
+from steerline.errors import ConfigError, SimulationError, StoreAwayError
 from steerline.inference.backends.scripted import ScriptedBackend
 from steerline.inference.request import Failure, GenRequest
+from steerline.serving import teams
 from steerline.serving.keys import KeyBook
 from steerline.serving.models import ServedModels
 from steerline.serving.paying import Purses
@@ -169,6 +170,24 @@ def test_a_team_whose_key_has_used_its_day_meanwhile_is_answered_as_a_completion
             assert int(team.headers["Retry-After"]) == pytest.approx(int(plain.headers["Retry-After"]), abs=60)
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(StoreAwayError("the store is busy"), "store"), (RuntimeError("a secret"), "internal_error")]
+)
+def test_a_stream_of_a_team_that_meets_a_fault_says_so_and_comes_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    async def play() -> str:
+        monkeypatch.setattr(teams, "_outcome", fails)
+        async with endpoint(tmp_path) as (client, _):
+            return (await client.post(CHATS, json=chat("team:panel", stream=True))).text
+
+    *_, told, done, _ = asyncio.run(play()).split("\n\n")
+    assert (json.loads(told.removeprefix("data: "))["error"]["code"], done) == (code, "data: [DONE]")
 
 
 def test_a_client_that_goes_away_stops_no_team_and_pays_for_it(tmp_path: Path) -> None:
