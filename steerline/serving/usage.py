@@ -98,11 +98,15 @@ class UsageBook:
         Raises:
             AccessError: as for `today`.
         """
-        with self._lock, self._answering() as database, database:
-            database.execute("BEGIN IMMEDIATE")
-            taken = self._taken(database, key)
-            if taken.leaves_some_of(most):
-                database.execute("INSERT INTO held VALUES (?, ?, ?, ?)", (name, key, tokens, self._clock() + HELD_S))
+        with self._lock, self._answering() as database:
+            if self._unreleased:
+                self._write()
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                taken = self._taken(database, key)
+                if taken.leaves_some_of(most):
+                    until = self._clock() + HELD_S
+                    database.execute("INSERT INTO held VALUES (?, ?, ?, ?)", (name, key, tokens, until))
             return taken
 
     def release(self, name: str) -> None:

@@ -196,6 +196,20 @@ def test_a_damaged_file_of_tokens_keeps_what_is_added_and_says_so(
     book.close()
 
 
+def test_tokens_that_could_not_be_given_back_at_once_keep_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "_BUSY_S", 0.01)
+    book = UsageBook(tmp_path / "usage.db")
+    book.hold("a", "k", 60, most=100)
+    other = sqlite3.connect(tmp_path / "usage.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    book.release("a")
+    other.close()
+    assert book.hold("b", "k", 60, most=60) == Taken(0, 0)
+    book.close()
+
+
 def test_tokens_that_may_come_are_held_for_all_processes_until_they_are_given_back_or_their_holder_is_dead(
     tmp_path: Path,
 ) -> None:
