@@ -20,8 +20,6 @@ log = logging.getLogger("steerline.serving")
 
 _LOCK = ".lock"
 """How the lock of a version's files ends. It says how many bytes they have, and by its date when they were loaded."""
-
-
 _LEFT_S = 86_400.0
 """Age from which nobody can be at work on it any more."""
 
@@ -52,6 +50,8 @@ class FetchedFiles:
         path = files.with_name(files.name + _LOCK)
         with path.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
+            # On a full disk, a lower bound makes room for what is fetched.
+            self._make_room()
             files = self._fetch(version, files)
             path.write_text(str(sum(file.stat().st_size for file in files.rglob("*") if file.is_file())))
             self._make_room()

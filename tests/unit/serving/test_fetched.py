@@ -70,6 +70,19 @@ def test_files_of_a_model_in_memory_stay_whichever_process_has_it(tmp_path: Path
     assert server.kept == {"a-5", "a-6"}
 
 
+def test_a_full_disk_is_mended_by_a_lower_bound(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    for number in (1, 2):
+        used(server.files(), number)
+
+    def full(*_: object) -> Path:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"), FetchedFiles(tmp_path / "served", 15, full).of(version(3)):
+        pass
+    assert server.kept == {"a-2"}
+
+
 def test_what_a_process_left_that_died_while_it_fetched_goes_after_a_day(tmp_path: Path) -> None:
     server = Server(tmp_path)
     for name in ("tmp-dead", "tmp-at-work"):
