@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from services.app import web_app
+from services.inference import played
 from services.parts import Parts
 from steerline.config.serving import ServingSpec
 from steerline.errors import ConfigError, SimulationError, StoreAwayError
@@ -29,6 +30,12 @@ from tests.unit.services.simulation_service import LocalHosts
 from tests.unit.serving.hosting import host, until
 
 QUESTION = "How many legs has a spider?"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whether a simulation stands still is looked at with each sign of life.
+    monkeypatch.setattr(played, "_HEARTBEAT_S", 0.05)
 
 
 def policy(request: GenRequest) -> str:
