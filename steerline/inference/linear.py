@@ -47,7 +47,7 @@ class _Product:
             parts = torch.split(self._bias[: sum(self._widths)], self._widths)
             for bias, part in zip(biases, parts, strict=True):
                 if bias is not None:
-                    part.copy_(bias)
+                    part.copy_(bias.detach())
         self._last: tuple[Tensor, Sequence[Tensor]] | None = None
 
     def part(self, number: int, x: Tensor) -> Tensor:
