@@ -76,7 +76,8 @@ class RowAdapters:
                 stack = self._stacks[path] = _stacked(self._held, path)
             inner = x.index_select(0, mixed.numbers) @ stack.down
             if len(self._held) > 1:
-                inner.masked_fill_((stack.owners != mixed.owners)[:, None], 0.0)
+                # [M, R], of whatever shape the model passes its tokens on.
+                inner.flatten(0, -2).masked_fill_(stack.owners != mixed.owners, 0.0)
             output.index_add_(0, mixed.numbers, inner @ stack.up)
             return
         for adapter, tokens in self._tokens:

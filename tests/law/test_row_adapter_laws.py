@@ -70,13 +70,17 @@ def test_rows_of_one_batch_say_what_the_merged_model_of_each_says(dtype: torch.d
 
 
 @pytest.mark.parametrize("family", ["gpt2", "opt", "phi3", "gemma3"])
-def test_adapters_act_in_models_of_other_shapes(family: str, tmp_path: Path) -> None:
-    (saved,) = folders(family, tmp_path, [{"r": 4}])
+def test_adapters_act_beside_each_other_in_models_of_other_shapes(family: str, tmp_path: Path) -> None:
+    saved = folders(family, tmp_path, [{"r": 4}, {"r": 2}])
     base = served(tiny_model(family, dtype=torch.float64))
     asked = requests(random.Random(2), 4, list(PLAIN))
-    wanted = asyncio.run(served(merged(tiny_model(family, dtype=torch.float64), saved)).generate(asked))
-    plain, found = asyncio.run(together([base, adapted(base, family, saved, torch.float64)], [asked, asked]))
-    assert [one.text for one in found] == [one.text for one in wanted] != [one.text for one in plain]
+    wanted = [
+        asyncio.run(served(merged(tiny_model(family, dtype=torch.float64), one)).generate(asked)) for one in saved
+    ]
+    backends = [base, *(adapted(base, family, one, torch.float64) for one in saved)]
+    plain, *found = asyncio.run(together(backends, [asked] * len(backends)))
+    for own, alone in zip(found, wanted, strict=True):
+        assert [one.text for one in own] == [one.text for one in alone] != [one.text for one in plain]
 
 
 def test_rows_without_an_adapter_keep_their_bits_beside_those_that_have_one(tmp_path: Path) -> None:
