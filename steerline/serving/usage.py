@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steerline.errors import AccessError
+from steerline.write_ahead import keep_write_ahead_log
 
 log = logging.getLogger("steerline.serving")
 
@@ -165,7 +166,7 @@ class UsageBook:
             # The lock above lets one thread in at a time.
             database = sqlite3.connect(self._file, timeout=_BUSY_S, check_same_thread=False)
             try:
-                database.execute("PRAGMA journal_mode = WAL")
+                keep_write_ahead_log(database, _BUSY_S)
                 # A power cut may lose the last counts, never the file.
                 database.execute("PRAGMA synchronous = NORMAL")
                 for table in _SCHEMA:

@@ -12,6 +12,7 @@ from typing import Any
 
 from steerline.errors import SimulationError, StoreAwayError
 from steerline.simulation.store.sql import TABLES, Rows, SqlStore
+from steerline.write_ahead import keep_write_ahead_log
 
 BUSY_S = 30.0
 # Another process holds the file, or the disk does not take it: all of them pass, or are mended outside.
@@ -52,7 +53,7 @@ class SqliteStore(SqlStore):
         try:
             # Transactions are begun and ended here, never by the driver.
             self._connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            keep_write_ahead_log(self._connection, busy_s)
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
             for table in TABLES:
                 self._connection.execute(table.format(bytes="BLOB", serial="INTEGER PRIMARY KEY"))
