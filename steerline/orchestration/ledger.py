@@ -13,7 +13,9 @@ from pathlib import Path
 
 from steerline.errors import SubmitError
 from steerline.home import home
+from steerline.write_ahead import keep_write_ahead_log
 
+_BUSY_S = 30.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS attempts (
     submission_id TEXT PRIMARY KEY,
@@ -106,7 +108,7 @@ class Ledger:
     def __init__(self, file: Path | None = None) -> None:
         self.file = file if file is not None else home() / "ledger.db"
         with self._connection() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+            keep_write_ahead_log(connection, _BUSY_S)
             connection.execute(_SCHEMA)
             connection.execute("BEGIN IMMEDIATE")
             if "tracking_uri" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(attempts)")}:
@@ -184,7 +186,7 @@ class Ledger:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.file, timeout=30)) as connection, connection:
+            with closing(sqlite3.connect(self.file, timeout=_BUSY_S)) as connection, connection:
                 yield connection
         except sqlite3.IntegrityError:
             raise  # says something about the row
