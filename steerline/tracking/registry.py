@@ -156,8 +156,11 @@ def fetch(uri: str, version: Registered, folder: Path, *, timeout_s: float = 60.
             source = client.get_logged_model(source.removeprefix("models:/")).artifact_location
         with TemporaryDirectory(dir=folder.parent) as scratch:
             downloaded = Path(download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=uri))
-            if not folder.is_dir():
+            try:
                 downloaded.rename(folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise  # otherwise another process was faster, and its files are the same
 
     patiently(download, what=f"fetch {version.uri}", tracking_uri=uri, timeout_s=timeout_s)
     return folder
