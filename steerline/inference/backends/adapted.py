@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from steerline.evaluation.model_facts import device_of
+from steerline.inference import openmp
 from steerline.inference.backends.local import LocalBackend
 from steerline.inference.request import BackendLimits, Delta, GenRequest, GenResult
 from steerline.models.adapter import Adapter, read_adapter
@@ -30,7 +31,9 @@ class AdaptedBackend:
         Raises:
             ModelError: it does not fit the base.
         """
-        return cls(base, read_adapter(folder, base.model, base.model.dtype, device_of(base.model)))
+        adapter = read_adapter(folder, base.model, base.model.dtype, device_of(base.model))
+        openmp.release()
+        return cls(base, adapter)
 
     @property
     def limits(self) -> BackendLimits:

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from steerline.inference import native_linear, openmp
+from steerline.inference.backends.adapted import AdaptedBackend
 from steerline.inference.backends.local import LocalBackend
 from steerline.steering import native
+from tests.adapters import save_adapter
 from tests.law.test_inference_laws import served
 from tests.tiny import tiny_model
 from tests.unit.inference.tiny_backend import complete
@@ -75,3 +77,14 @@ def test_neither_who_loads_a_model_keeps_helpers_nor_an_engine_without_rows(two_
         backend._engine._thread.submit(int).result()
         assert num_new(before, 3) == 3
         asyncio.run(backend.close())
+
+
+def test_who_reads_an_adapter_keeps_no_helpers(two_threads: None, tmp_path: Path) -> None:
+    # Torch computes with one thread what has less than 32768 numbers.
+    save_adapter(tiny_model("llama", hidden=512), tmp_path, r=128, target_modules=["q_proj"])
+    base = served(tiny_model("llama", hidden=512))
+    before = threads()
+    with ThreadPoolExecutor(1) as loader:
+        loader.submit(AdaptedBackend.open, base, tmp_path).result()
+        assert num_new(before, 1) == 1  # the loader
+    asyncio.run(base.close())
