@@ -112,11 +112,11 @@ def read_adapter(folder: Path, model: PreTrainedModel, dtype: torch.dtype, devic
         found = [None if one is None else tuple(one.shape) for one in (A, B)]
         if A is None or B is None or found != [(rank, K), (N, rank)]:
             raise _misfit(path, found, f"[({rank}, {K}), ({N}, {rank})]")
-        # In the same batch as others a number that is none would be everybody's trouble.
-        if not (A.isfinite().all() and B.isfinite().all()):
-            raise _misfit(path, "numbers that are not finite", "weights of a training that did not diverge")
         up = (scale * B.double()).T.contiguous()
-        maps[path] = LowRank(A.T.contiguous().to(device, dtype), up.to(device, dtype))
+        low = maps[path] = LowRank(A.T.contiguous().to(device, dtype), up.to(device, dtype))
+        # In the same batch as others a number that is none, in the base's precision, would be everybody's trouble.
+        if not (low.down.isfinite().all() and low.up.isfinite().all()):
+            raise _misfit(path, "numbers that are not finite", f"weights and a scale that {dtype} can hold")
     return Adapter(maps)
 
 

@@ -46,7 +46,7 @@ def test_matrices_take_the_base_precision_and_nothing_else_is_kept(tmp_path: Pat
     assert shapes == {((32, 3), (3, 16), torch.bfloat16)}
 
 
-@pytest.mark.parametrize("damage", ["rank", "base", "missing", "nan"])
+@pytest.mark.parametrize("damage", ["rank", "base", "missing", "nan", "scale"])
 def test_an_adapter_that_does_not_fit_or_is_damaged_is_refused(damage: str, tmp_path: Path) -> None:
     save_adapter(tiny_model("llama"), tmp_path, r=4)
     config, weights = tmp_path / "adapter_config.json", tmp_path / WEIGHTS
@@ -54,6 +54,8 @@ def test_an_adapter_that_does_not_fit_or_is_damaged_is_refused(damage: str, tmp_
     name = next(iter(tensors))
     if damage == "rank":
         config.write_text(json.dumps({**json.loads(config.read_text()), "r": 2}))
+    if damage == "scale":  # more than float32 can say
+        config.write_text(json.dumps({**json.loads(config.read_text()), "lora_alpha": 10**60}))
     if damage == "missing":
         tensors.pop(name)
     if damage == "nan":
