@@ -122,8 +122,8 @@ def up(
         the stack, and whether its Ray and MLflow were started by this call.
 
     Raises:
-        StackError: a server ended or did not answer in time, and whatever had been started is ended again; or the
-            state folder or the endpoint's config cannot be used.
+        StackError: a server ended or did not answer in time, and a stack that this call had started is ended again;
+            or the state folder or the endpoint's config cannot be used.
     """
     folder = _folder(state_dir)
     # Before anything is started, which takes a while.
@@ -221,7 +221,7 @@ def _launch(stack: Stack, name: str, command: list[str], tell: Tell) -> Stack:
 
 
 def _serve(stack: Stack, config: Mapping[str, Any], standard_ports: bool, started: bool, tell: Tell) -> Stack:
-    """The stack with its endpoint. Where that fails, what this call had started is ended."""
+    """The stack with its endpoint. Where that fails, a stack that this call had started is ended."""
     # Serve outlives the process that deployed it, and keeps its port.
     port = stack.endpoint_port or free_ports(1, (endpoints.STANDARD_PORT,) if standard_ports else ())[0]
     try:
