@@ -104,6 +104,8 @@ def read_adapter(folder: Path, model: PreTrainedModel, dtype: torch.dtype, devic
 
     config = LoraConfig.from_pretrained(str(folder))
     tensors = load_file(folder / WEIGHTS)
+    if not tensors:  # it would answer as its base does
+        raise _misfit(str(folder / WEIGHTS), "no matrices", "two for each linear map that it changes")
     maps = {}
     for path in dict.fromkeys(_path(name) for name in tensors):
         A, B = (tensors.get(_PREFIX + path + part) for part in _PARTS)

@@ -46,7 +46,7 @@ def test_matrices_take_the_base_precision_and_nothing_else_is_kept(tmp_path: Pat
     assert shapes == {((32, 3), (3, 16), torch.bfloat16)}
 
 
-@pytest.mark.parametrize("damage", ["rank", "base", "missing", "nan", "scale"])
+@pytest.mark.parametrize("damage", ["rank", "base", "missing", "nan", "scale", "empty"])
 def test_an_adapter_that_does_not_fit_or_is_damaged_is_refused(damage: str, tmp_path: Path) -> None:
     save_adapter(tiny_model("llama"), tmp_path, r=4)
     config, weights = tmp_path / "adapter_config.json", tmp_path / WEIGHTS
@@ -60,7 +60,7 @@ def test_an_adapter_that_does_not_fit_or_is_damaged_is_refused(damage: str, tmp_
         tensors.pop(name)
     if damage == "nan":
         tensors[name][0, 0] = torch.nan
-    save_file(tensors, weights)
+    save_file({} if damage == "empty" else tensors, weights)
     base = tiny_model("llama", hidden=64 if damage == "base" else 32)
     with pytest.raises(ModelError, match="does not fit its base"):
         read_adapter(tmp_path, base, torch.float32, CPU)
