@@ -39,8 +39,12 @@ class RowAdapters:
         self._mixed: _Mixed | None = None
 
     def hold(self, adapters: Collection[Adapter]) -> None:
-        """Sets the hooks that these need and takes out those that none of them needs."""
-        if set(adapters) == set(self._held):
+        """Sets the hooks that these need and takes out those that none of them needs.
+
+        Matrices are laid side by side anew when another adapter comes, and when less than half of those that lie there
+        are needed: adapters whose rows come and go stay as they are.
+        """
+        if set(self._held).issuperset(adapters) and len(self._held) <= 2 * len(adapters):
             return
         self._held, self._stacks = list(adapters), {}
         paths = dict.fromkeys(path for adapter in adapters for path in adapter.maps)
