@@ -21,8 +21,8 @@ def release() -> None:
     """Ends the helpers of the calling thread; its next computation has new ones, which takes about 0.1 ms.
 
     GNU's OpenMP lets helpers wait awake between two parallel parts only while a process has no more of them than cores,
-    and counts those of idle threads, too: beside them, each part of a pass begins by waking a sleeper, which made a
-    pass over 16 tokens a fifth longer (docs/design.md). So a thread that stops computing gives its helpers up.
+    and counts those of idle threads, too: beside them, each part of a pass begins by waking a sleeper. So a thread that
+    stops computing gives its helpers up.
     """
     runtime = _runtime()
     if runtime is not None:
