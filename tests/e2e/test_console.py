@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,10 @@ class Endpoint:
         answer = self.http.post("/v1/experiments", json=fields)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
+
+    def status(self, sim: str) -> str:
+        """How a simulation stands."""
+        return str(self.http.get(f"/v1/simulations/{sim}").json()["status"])
 
     def spec(self, sim: str) -> dict[str, Any]:
         """What a simulation was made of."""
@@ -398,6 +403,28 @@ def test_a_simulation_is_stopped_after_a_question_and_the_focus_stays_on_the_pag
     expect(page.get_by_role("button", name="Stop")).to_be_focused()
     person.presses("Stop")
     dialog.get_by_role("button", name="Stop it").click()
+    person.stands("stopped")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+
+
+def test_the_focus_stays_on_the_page_also_where_the_simulation_ends_before_the_dialog_closes(
+    enter: Enter, endpoint: Endpoint
+) -> None:
+    person = enter()
+    page = person.page
+    sim = endpoint.make(**_goods("unwanted-too"), start=False)
+
+    def answers_when_it_has_stopped(route: Route) -> None:
+        answer = route.fetch()
+        deadline = time.monotonic() + WAIT_MS / 1000
+        while endpoint.status(sim) != "stopped" and time.monotonic() < deadline:
+            pass  # Each look asks the application.
+        route.fulfill(response=answer)
+
+    page.route(f"**/v1/simulations/{sim}:stop", answers_when_it_has_stopped)
+    person.goes(f"run/{sim}")
+    person.presses("Stop")
+    page.get_by_role("dialog", name="Stop the simulation").get_by_role("button", name="Stop it").click()
     person.stands("stopped")
     expect(page.get_by_role("heading", level=1)).to_be_focused()
 

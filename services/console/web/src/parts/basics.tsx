@@ -198,7 +198,7 @@ export function StopDialog({ title, children, keep, end, stop, close }: StopDial
   );
 }
 
-/** Where the focus goes once the button that was pressed is gone. */
+/** Where the focus goes once the button that was pressed is gone; nothing behind an open dialog can take it. */
 export function useRest(gone: boolean): RefObject<HTMLHeadingElement | null> {
   const rest = useRef<HTMLHeadingElement>(null);
   useEffect(() => {

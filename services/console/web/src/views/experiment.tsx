@@ -21,7 +21,7 @@ export function ExperimentPage({ id }: { id: string }) {
   const [stopped, setStopped] = useState(false);
   const experiment = loaded.value;
   const over = experiment !== null && isSettled(experiment);
-  const title = useRest(stopped && over);
+  const title = useRest(stopped && over && !stopping);
   useEffect(() => {
     document.title = `${experiment?.name ?? id} · Steerline`;
   }, [experiment?.name, id]);

@@ -34,7 +34,7 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
   const over = !detail || api.isOver(detail.status);
   const still = STILL.includes(detail?.status ?? "");
   const idle = over || task.busy;
-  const title = useRest(stopped && over);
+  const title = useRest(stopped && over && !stopping);
   useShortcuts({
     p: () => !idle && order(still ? "resume" : "pause"),
     s: () => !idle && still && order("step"),
