@@ -231,7 +231,7 @@ def _products(y: Tensor, start: int, stop: int) -> Tensor:
 
 def _panels(x: Tensor, dim: int) -> tuple[Tensor, ...]:
     """What is multiplied at once along the longer side: few enough on CPUs that they stay in the cache."""
-    return x.split(512 if x.device.type == "cpu" else max(1, x.shape[dim]), dim)
+    return torch.split(x, 512 if x.device.type == "cpu" else max(1, x.shape[dim]), dim)
 
 
 def _add_squares(total: Tensor, products: Tensor, start: int, stop: int) -> None:
