@@ -103,11 +103,33 @@ def end(records: Iterable[ProcessRecord], mark: str) -> list[int]:
         _signal(root, signal.SIGTERM)
     psutil.wait_procs(roots, timeout=_TERMINATE_WAIT_S)
     family |= {process.pid: process for process in _marked(mark)}
-    _, left = psutil.wait_procs(list(family.values()), timeout=_HELPERS_WAIT_S)
+    _kill_what_stays(list(family.values()))
+    return sorted({process.pid for process in [*family.values(), *_marked(mark)] if _runs(process)})
+
+
+def end_orphans(record: ProcessRecord, mark: str) -> None:
+    """End what a recorded process that has ended left behind: those of its session that carry the mark.
+
+    A worker of a killed server may go on and keep its port.
+    """
+    orphans = [process for process in _marked(mark) if _session(process) == record.pid]
+    for process in orphans:
+        _signal(process, signal.SIGTERM)
+    _kill_what_stays(orphans)
+
+
+def _kill_what_stays(asked: Sequence[psutil.Process]) -> None:
+    _, left = psutil.wait_procs(asked, timeout=_HELPERS_WAIT_S)
     for process in left:
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(left, timeout=_KILL_WAIT_S)
-    return sorted({process.pid for process in [*family.values(), *_marked(mark)] if _runs(process)})
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def _marked(mark: str) -> list[psutil.Process]:

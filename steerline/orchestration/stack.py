@@ -7,14 +7,11 @@ free ones, Ray's temporary folder is new, and the token file belongs to this sta
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 import shutil
 import sys
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from steerline.orchestration import endpoint as endpoints
 from steerline.orchestration.health import Server, wait_until_healthy
 from steerline.orchestration.ports import HOST, free_ports, is_free
 from steerline.orchestration.processes import MARK, ProcessRecord
+from steerline.orchestration.stack_folders import locked, temporary_folder, usable
 from steerline.orchestration.tracking_database import database_uri
 
 _STATE_FILE = "stack.json"
@@ -39,8 +37,6 @@ STOP_WAIT_S = 60
 _ENDPOINT_DEADLINE_S = 600.0
 # Its replicas have 30 s for the ticks that are under way.
 _ENDPOINT_END_S = 45.0
-# Unix socket paths hold about 100 characters, of which Ray needs about 65 below its temporary folder.
-_LONGEST_TEMPORARY_FOLDER = 24
 # Settings of another cluster or server in the caller's environment must not reach ours.
 _FOREIGN = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_TMPDIR")
 
@@ -128,8 +124,9 @@ def up(
     folder = _folder(state_dir)
     # Before anything is started, which takes a while.
     config = None if endpoint is None else endpoints.read(endpoint)
-    with _locked(folder):
-        stack = _read(folder)
+    with locked(folder):
+        earlier = _read(folder)
+        stack = None if earlier is None else _cleared(earlier)
         started = stack is None or not _can_go_on(stack)
         if stack is None or started:
             if stack is not None:
@@ -137,7 +134,6 @@ def up(
                 _end(stack)
             stack = _start(folder, num_cpus, standard_ports, tell)
         else:
-            stack = _living(stack)
             if "mlflow" not in stack.servers:
                 stack = _launch(stack, "mlflow", _mlflow_command(stack), tell)
             wait_until_healthy(_checks(stack), tell)
@@ -160,7 +156,7 @@ def down(state_dir: Path | str | None = None, *, tell: Tell = lambda _: None) ->
     folder = _folder(state_dir)
     if not folder.is_dir():
         return False
-    with _locked(folder):
+    with locked(folder):
         stack = _read(folder)
         if stack is None:
             return False
@@ -192,14 +188,15 @@ def _start(folder: Path, num_cpus: int | None, standard_ports: bool, tell: Tell)
     stack = Stack(
         id=uuid.uuid4().hex,
         folder=folder,
-        temporary=_temporary_folder(),
+        temporary=temporary_folder(),
         dashboard_port=dashboard,
         gcs_port=gcs,
         mlflow_port=mlflow,
         servers={},
     )
-    auth.create_token(stack.token_path)
     try:
+        with usable(folder):
+            auth.create_token(stack.token_path)
         commands = {"ray": _ray_command(stack, ray_ports, num_cpus), "mlflow": _mlflow_command(stack)}
         for name, command in commands.items():
             stack = _launch(stack, name, command, tell)
@@ -213,7 +210,17 @@ def _start(folder: Path, num_cpus: int | None, standard_ports: bool, tell: Tell)
 def _launch(stack: Stack, name: str, command: list[str], tell: Tell) -> Stack:
     """The stack with another server."""
     tell(f"starting {name}")
-    record = processes.start(command, _server_environment(stack), stack.folder / "logs" / f"{name}.log")
+    log = stack.folder / "logs" / f"{name}.log"
+    try:
+        record = processes.start(command, _server_environment(stack), log)
+    except OSError as error:
+        raise StackError(
+            f"{name} could not be started",
+            where=str(log),
+            got=error,
+            expected="a program that can be run, room for a further process, and a log that can be written",
+            fix="make room; `steerline doctor` lists what this machine lacks",
+        ) from error
     stack = dataclasses.replace(stack, servers={**stack.servers, name: record})
     # At once, so that `down` finds it even if this process is killed now.
     _write(stack)
@@ -238,7 +245,8 @@ def _serve(stack: Stack, config: Mapping[str, Any], standard_ports: bool, starte
 
 
 def _endpoint_command(stack: Stack, config: Mapping[str, Any], port: int) -> list[str]:
-    return endpoints.command(config, stack.folder, f"{HOST}:{stack.gcs_port}", port)
+    with usable(stack.folder):
+        return endpoints.command(config, stack.folder, f"{HOST}:{stack.gcs_port}", port)
 
 
 def _ray_command(stack: Stack, ports: list[int], num_cpus: int | None) -> list[str]:
@@ -313,7 +321,8 @@ def _end(stack: Stack) -> None:
             got=f"pids {', '.join(map(str, left))}",
             fix="end them by hand, then `steerline down` again",
         )
-    _keep_job_logs(stack)
+    with usable(stack.folder):
+        _keep_job_logs(stack)
     shutil.rmtree(stack.temporary, ignore_errors=True)
     _state_file(stack.folder).unlink(missing_ok=True)
 
@@ -323,12 +332,6 @@ def _keep_job_logs(stack: Stack) -> None:
     for log in stack.temporary.glob("session_2*/logs/job-driver-*.log"):
         kept.mkdir(parents=True, exist_ok=True)
         shutil.copy2(log, kept / log.name.removeprefix("job-driver-"))
-
-
-def _temporary_folder() -> Path:
-    system = tempfile.gettempdir()
-    parent = system if len(system) <= _LONGEST_TEMPORARY_FOLDER else "/tmp"  # mkdtemp makes a private folder  # noqa: S108
-    return Path(tempfile.mkdtemp(prefix="sl-", dir=parent))
 
 
 def _folder(state_dir: Path | str | None) -> Path:
@@ -346,8 +349,15 @@ def _all_run(stack: Stack) -> bool:
 
 def _can_go_on(stack: Stack) -> bool:
     """Whether what has ended can be started beside its Ray: jobs that are going know MLflow's port."""
-    living = _living(stack).servers
-    return "ray" in living and ("mlflow" in living or is_free(stack.mlflow_port))
+    return "ray" in stack.servers and ("mlflow" in stack.servers or is_free(stack.mlflow_port))
+
+
+def _cleared(stack: Stack) -> Stack:
+    """The stack without servers that have ended, whose workers are ended too: they may keep the port."""
+    living = _living(stack)
+    for name in stack.servers.keys() - living.servers.keys():
+        processes.end_orphans(stack.servers[name], stack.id)
+    return living
 
 
 def _living(stack: Stack) -> Stack:
@@ -359,8 +369,9 @@ def _living(stack: Stack) -> Stack:
 def _write(stack: Stack) -> None:
     file = _state_file(stack.folder)
     draft = file.with_suffix(".new")
-    draft.write_bytes(_STATE.dump_json(stack, indent=2))
-    draft.replace(file)
+    with usable(stack.folder):
+        draft.write_bytes(_STATE.dump_json(stack, indent=2))
+        draft.replace(file)
 
 
 def _read(folder: Path) -> Stack | None:
@@ -375,22 +386,4 @@ def _read(folder: Path) -> Stack | None:
             where=str(file),
             got=error,
             fix="end what is left of it by hand (`ps`), and remove the file",
-        ) from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One `up` or `down` at a time."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (folder / "stack.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise StackError(
-            "the state folder cannot be used",
-            where=str(folder),
-            got=error,
-            expected="a folder of yours on a disk with room",
-            fix=f"make room, or name another one: export {HOME_VARIABLE}=FOLDER",
         ) from error

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from steerline.errors import StackError
+from steerline.orchestration.stack_folders import usable
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ def database_uri(folder: Path) -> str:
     Raises:
         StackError: the file is no database, or cannot be opened.
     """
-    folder.mkdir(exist_ok=True)
+    with usable(folder.parent):
+        folder.mkdir(exist_ok=True)
     path = folder / "mlflow.db"
     uri = f"sqlite:///{path}"
     try:

@@ -89,6 +89,23 @@ def test_a_helper_that_left_the_tree_is_found_by_its_mark(tmp_path: Path, monkey
     processes.end([stranger], "stranger")
 
 
+def test_what_an_ended_process_left_in_its_session_is_ended_and_nothing_else(tmp_path: Path) -> None:
+    log, other = tmp_path / "log", tmp_path / "other.log"
+    record, beside = start(SHEDS.replace(", env={}", ""), log, "ours"), start(WAITS, other, "ours")
+    until(lambda: log.read_text().endswith("up\n") and other.read_text())
+    worker = psutil.Process(int(log.read_text().split()[0]))
+    os.kill(record.pid, signal.SIGKILL)
+    until(lambda: processes.find(record) is None)
+    # A session's number may be another's by now.
+    processes.end_orphans(record, "another's")
+    assert worker.is_running()
+    assert worker.status() != psutil.STATUS_ZOMBIE
+    processes.end_orphans(record, "ours")
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    assert processes.find(beside) is not None
+    processes.end([beside], "ours")
+
+
 def test_a_child_without_the_mark_is_found_by_the_tree(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(processes, "_HELPERS_WAIT_S", 0.1)
     log = tmp_path / "log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ import pytest
 from steerline.errors import StackError
 from steerline.orchestration import processes
 from steerline.orchestration import stack as stacks
+from steerline.orchestration.ports import is_free
 from steerline.orchestration.stack import Stack
 
 SERVER = """
@@ -127,6 +129,21 @@ def test_mlflow_that_has_ended_comes_back_on_its_port_and_jobs_go_on(folder: Pat
     stack, _ = stacks.up(folder, standard_ports=False)
     kill(stack, "mlflow")
     assert stacks.running(folder) is None
+    again, started = stacks.up(folder, standard_ports=False)
+    assert not started
+    assert again.tracking_uri == stack.tracking_uri
+    assert again.servers["ray"] == stack.servers["ray"]
+    assert stacks.running(folder) == again
+
+
+def test_mlflow_whose_worker_has_outlived_it_comes_back_on_its_port_and_jobs_go_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {SERVER!r}, sys.argv[1]])"
+    monkeypatch.setattr(stacks, "_mlflow_command", lambda stack: serve(stack.mlflow_port, worker))
+    stack, _ = stacks.up(folder, standard_ports=False)
+    kill(stack, "mlflow")
+    assert not is_free(stack.mlflow_port)
     again, started = stacks.up(folder, standard_ports=False)
     assert not started
     assert again.tracking_uri == stack.tracking_uri
@@ -257,6 +274,47 @@ def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="cannot be used") as caught:
         stacks.up(file)
     assert str(file) in str(caught.value)
+
+
+def test_a_server_that_the_system_does_not_start_is_named_and_no_fault_of_the_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacks, "_mlflow_command", lambda stack: ["/nowhere/python"])
+    with pytest.raises(StackError, match="mlflow could not be started") as caught:
+        stacks.up(folder, standard_ports=False)
+    assert "/nowhere/python" in str(caught.value)
+    assert not (folder / "stack.json").exists()
+
+
+def test_what_the_system_refuses_elsewhere_is_no_fault_of_the_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise ConnectionResetError("of a socket")
+
+    monkeypatch.setattr(stacks, "wait_until_healthy", refused)
+    with pytest.raises(ConnectionResetError, match="of a socket"):
+        stacks.up(folder, standard_ports=False)
+
+
+def test_a_state_that_cannot_be_written_is_a_fault_of_the_folder_and_leaves_no_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "stack.new").mkdir(parents=True)
+    with pytest.raises(StackError, match="folder cannot be used") as caught:
+        stacks.up(folder, standard_ports=False)
+    assert str(folder) in str(caught.value)
+    assert not [p for p in psutil.process_iter() if str(folder) in environment_of(p).get("STEERLINE_HOME", "")]
+
+
+def test_a_full_disk_under_rays_temporary_folder_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/sl-1")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with pytest.raises(StackError, match="temporary folder cannot be made") as caught:
+        stacks.up(folder, standard_ports=False)
+    assert "/tmp/sl-1" in str(caught.value)
 
 
 def test_nobody_waits_for_an_endpoint_whose_ray_has_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
