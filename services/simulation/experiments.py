@@ -65,7 +65,7 @@ def routes(desk: Desk) -> APIRouter:
         "/v1/experiments/{name}:stop",
         status_code=202,
         responses=responses(404, 503),
-        summary="End for good all of its simulations that have not ended",
+        summary="End for good all of its simulations that have not ended, and make no more",
     )
     async def stop(name: Experiment, principal: Writer) -> ExperimentDetail:  # noqa: ARG001
         stopped = await asyncio.to_thread(lambda: _stop(desk, name))
@@ -98,9 +98,15 @@ def _create(desk: Desk, form: ExperimentForm, principal: Principal, key: str | N
     for sim, member in zip(sims, found, strict=True):
         hosted = desk.store.hosted(sim)
         if hosted is None or hosted.number == 0:
+            if desk.store.is_stopped(name):
+                break
             make(desk, sim, member.spec, principal, start=False)
             desk.store.operate(sim, EXPERIMENT, {"name": name, "values": dict(member.values)})
-            desk.play(sim, principal)
+            # Whoever stops it notes that first and then looks for simulations: one of the two sees what the other did.
+            if desk.store.is_stopped(name):
+                desk.stop(sim)
+            else:
+                desk.play(sim, principal)
     return _detail(desk, name), sims[0]
 
 
@@ -136,25 +142,32 @@ def _states(found: Sequence[Summary]) -> dict[str, int]:
     return dict(Counter(str(shown_status(one.status, one.due)) for one in found))
 
 
-def _found(desk: Desk, name: str) -> tuple[Mapping[str, Any], dict[str, Summary]]:
-    """An experiment as it was made, and how those of its simulations stand that the hosts have."""
+def _found(desk: Desk, name: str) -> Mapping[str, Any]:
+    """An experiment as it was made."""
     content = desk.store.experiment(name)
     if content is None:
         raise ApiError(404, "experiment_not_found", f"there is no experiment {name}", param="name")
-    return content, {one.sim: one for one in desk.store.summaries([row["sim"] for row in content["members"]])}
+    return content
+
+
+def _summaries(desk: Desk, content: Mapping[str, Any]) -> dict[str, Summary]:
+    """How those of its simulations stand that the hosts have."""
+    return {one.sim: one for one in desk.store.summaries([row["sim"] for row in content["members"]])}
 
 
 def _stop(desk: Desk, name: str) -> list[str]:
-    """Have all end that have not; which those are."""
-    _, found = _found(desk, name)
-    left = [one.sim for one in found.values() if one.status not in FINAL]
+    """Have no more be made, and all end that have not; which those are."""
+    content = _found(desk, name)
+    desk.store.stop_experiment(name)
+    left = [one.sim for one in _summaries(desk, content).values() if one.status not in FINAL]
     for sim in left:
         desk.stop(sim)
     return left
 
 
 def _detail(desk: Desk, name: str) -> ExperimentDetail:
-    content, found = _found(desk, name)
+    content = _found(desk, name)
+    found = _summaries(desk, content)
     points: dict[str, list[Mapping[str, Any]]] = {}
     for row in content["members"]:
         points.setdefault(repr(sorted(row["values"].items())), []).append(row)
@@ -162,6 +175,7 @@ def _detail(desk: Desk, name: str) -> ExperimentDetail:
         **_view(content).model_dump(),
         grid=content["form"]["grid"],
         seeds=list(dict.fromkeys(row["seed"] for row in content["members"])),
+        stopped=desk.store.is_stopped(name),
         states=_states(list(found.values())),
         points=[_point(rows, found) for rows in points.values()],
     )

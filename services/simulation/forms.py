@@ -386,6 +386,8 @@ class ExperimentDetail(ExperimentView):
     """Its factors: dotted paths of the simulation and the values that each takes."""
     seeds: list[int]
     """Each combination is played once with each of these."""
+    stopped: bool
+    """Whether somebody stopped it: what had not been made by then never is."""
     states: dict[str, int]
     """How many simulations stand how."""
     points: list[PointView]

@@ -355,6 +355,14 @@ class Store(Protocol):
         """
         ...
 
+    def stop_experiment(self, name: str) -> None:
+        """Note that no more of an experiment is to be made, and none of it played."""
+        ...
+
+    def is_stopped(self, name: str) -> bool:
+        """Whether that is noted of an experiment."""
+        ...
+
     def close(self) -> None:
         """Give back what the store holds."""
         ...

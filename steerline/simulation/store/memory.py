@@ -65,6 +65,7 @@ class MemoryStore:
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._experiments: dict[str, Mapping[str, Any]] = {}
+        self._stopped: set[str] = set()
         self._asking = threading.Lock()
 
     def create(self, sim: str, spec: Mapping[str, Any], fingerprint: str) -> SimulationRecord:
@@ -247,6 +248,12 @@ class MemoryStore:
     def experiments(self, most: int, before: int | None = None) -> Sequence[tuple[int, Mapping[str, Any]]]:
         placed = [(place, content) for place, content in enumerate(self._experiments.values(), 1)]
         return [(place, content) for place, content in reversed(placed) if before is None or place < before][:most]
+
+    def stop_experiment(self, name: str) -> None:
+        self._stopped.add(name)
+
+    def is_stopped(self, name: str) -> bool:
+        return name in self._stopped
 
     def close(self) -> None:
         """Nothing is held."""

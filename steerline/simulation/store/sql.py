@@ -47,6 +47,7 @@ TABLES = (
     number BIGINT NOT NULL, until BIGINT, due DOUBLE PRECISION)""",
     "CREATE INDEX IF NOT EXISTS hosted_by_due ON hosted (due)",
     "CREATE TABLE IF NOT EXISTS experiments (place {serial}, name TEXT NOT NULL UNIQUE, content TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS stopped_experiments (name TEXT PRIMARY KEY)",
 )
 _RECORD = "sim, fingerprint, spec, status, reason, seq, hash"
 _EVENT = "seq, tick, phase, kind, agent, payload, cause, prev_hash, hash, wall_time"
@@ -330,6 +331,13 @@ class SqlStore(ABC):
         statement = "SELECT place, content FROM experiments WHERE place < ? ORDER BY place DESC LIMIT ?"
         rows = self._query(statement, (2**62 if before is None else before, most))
         return [(place, json.loads(content)) for place, content in rows]
+
+    def stop_experiment(self, name: str) -> None:
+        with self._transaction():
+            self._query("INSERT INTO stopped_experiments (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+
+    def is_stopped(self, name: str) -> bool:
+        return bool(self._query("SELECT name FROM stopped_experiments WHERE name = ?", (name,)))
 
     def _enlist(self, sim: str) -> None:
         self._query(

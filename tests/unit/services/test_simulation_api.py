@@ -7,7 +7,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from steerline.serving.paying import PAYER
 from steerline.serving.usage import usage_beside
 from steerline.simulation.bundle import read_bundle
 from steerline.simulation.runner import play
-from steerline.simulation.store.base import Store
+from steerline.simulation.store.base import SimulationRecord, Store
 from tests.unit.services.simulation_service import ROUNDS, game, llm, models, reached, service
 from tests.unit.simulation.worlds import Server
 
@@ -493,6 +493,34 @@ def test_an_experiment_is_stopped_in_one_go_and_what_has_ended_stays(tmp_path: P
             assert stopped.status_code == 202, stopped.text
             await stands(client, path, {"ended": 2, "stopped": 2})
         error_of(await client.post("/v1/experiments/none:stop"), 404)
+
+    with_service(tmp_path, story)
+
+
+def test_an_experiment_that_is_stopped_while_it_is_made_makes_no_more(tmp_path: Path) -> None:
+    form = {"simulation": game({"kind": "human"}, "conditional"), "seeds": [0, 1, 2, 3]}
+    headers = {"Idempotency-Key": "e"}
+
+    async def story(client: httpx.AsyncClient, store: Store) -> None:
+        loop, made, create = asyncio.get_running_loop(), set[str](), store.create
+
+        def stopping(sim: str, spec: Mapping[str, Any], fingerprint: str) -> SimulationRecord:
+            fresh = sim not in made  # hosts do the same again
+            made.add(sim)
+            if fresh and len(made) == 2:
+                stop = client.post(f"/v1/experiments/{sim.rpartition('-')[0]}:stop")
+                answer = asyncio.run_coroutine_threadsafe(stop, loop).result(20)
+                assert answer.json()["stopped"] is True
+            return create(sim, spec, fingerprint)
+
+        store.create = stopping  # type: ignore[method-assign]
+        for _ in range(2):  # the second finds it stopped
+            answer = await client.post("/v1/experiments", json=form, headers=headers)
+            assert answer.status_code == 202, answer.text
+            assert (answer.json()["stopped"], answer.json()["simulations"]) == (True, 4)
+        assert len(made) == 2
+        for sim in made:
+            assert (await reached(client, sim, "stopped", "ended"))["status"] == "stopped"
 
     with_service(tmp_path, story)
 

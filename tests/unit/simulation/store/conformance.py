@@ -25,6 +25,7 @@ __all__ = [
     "test_a_pause_ends_every_request_and_can_be_taken_back_before",
     "test_a_request_that_comes_meanwhile_is_not_lost",
     "test_a_simulation_that_waits_is_runnable_at_its_time_and_when_it_is_nudged",
+    "test_a_stopped_experiment_stays_stopped_for_all",
     "test_calls_are_found_by_place_and_by_address",
     "test_events_can_be_narrowed",
     "test_events_come_back_as_they_were_written",
@@ -356,3 +357,13 @@ def test_experiments_are_kept_once_and_come_newest_first(open_store: OpenStore) 
     page = store.experiments(1)
     assert [content for _, content in page] == [{"n": 3}]
     assert [content for _, content in store.experiments(5, page[0][0])] == [{"n": 1}]
+
+
+def test_a_stopped_experiment_stays_stopped_for_all(open_store: OpenStore) -> None:
+    store = open_store(Clock())
+    store.put_experiment("e", {"n": 1})
+    store.put_experiment("f", {"n": 2})
+    for _ in range(2):
+        store.stop_experiment("e")
+    assert [open_store(Clock()).is_stopped(name) for name in "ef"] == [True, False]
+    assert store.experiment("e") == {"n": 1}
