@@ -71,6 +71,24 @@ class Person:
         """Open a view by what stands behind the `#`."""
         self.page.goto(f"{self.endpoint.url}/console/#/{place}")
 
+    def loses_the_key_at(self, calls: str) -> None:
+        """Have the next of such calls answered as one with an expired key is."""
+        error = {"error": {"message": "the key has expired", "code": "invalid_api_key"}}
+        self.page.route(calls, lambda route: route.fulfill(status=401, json=error), times=1)
+
+    def gives_another_key(self) -> None:
+        """Enter a key that is good, where another one is asked for."""
+        dialog = self.page.get_by_role("dialog", name="Another API key")
+        dialog.get_by_label("Key", exact=True).fill(self.endpoint.key)
+        dialog.get_by_role("button", name="Go on").click()
+        expect(dialog).to_be_hidden()
+        self.was_refused("401")
+
+    def was_refused(self, status: str) -> None:
+        """The browser complained about answers of one status and of nothing else; that was meant."""
+        assert all(status in said for said in self.complaints), self.complaints
+        self.complaints.clear()
+
     def presses(self, name: str) -> None:
         """Press a button by its words."""
         self.page.get_by_role("button", name=name, exact=True).click()
@@ -197,9 +215,61 @@ def test_a_wrong_key_is_asked_for_again_with_the_reason(enter: Enter) -> None:
     person.goes("")
     person.page.get_by_label("Key", exact=True).fill("sk-steerline-wrong")
     person.presses("Go on")
-    expect(person.page.get_by_role("status")).to_contain_text("unknown, revoked or expired")
-    assert all("401" in said for said in person.complaints)
-    person.complaints.clear()
+    dialog = person.page.get_by_role("dialog", name="Another API key")
+    expect(dialog.get_by_role("status")).to_contain_text("unknown, revoked or expired")
+    person.gives_another_key()
+    expect(person.page.get_by_role("heading", name="Simulations")).to_be_visible()
+    expect(dialog).to_be_hidden()
+
+
+def test_what_was_written_into_the_form_outlives_the_key_and_is_sent_with_the_next_one(enter: Enter) -> None:
+    person = enter()
+    page = person.page
+    person.goes("new")
+    page.get_by_label("name", exact=True).fill("outlived")
+    page.get_by_label("rounds").fill("2")
+    page.get_by_label("As an experiment").check()
+    page.get_by_label("Seeds").fill("3-4")
+    person.loses_the_key_at("**/v1/scenarios/fishery")
+    page.get_by_role("radio", name="Fishery").check()
+    _is_accessible(page, "another key")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    person.gives_another_key()
+    expect(page.get_by_label("months")).to_be_visible()
+    page.get_by_role("radio", name="Public goods").check()
+    expect(page.get_by_label("rounds")).to_have_value("2")
+    expect(page.get_by_label("Seeds")).to_have_value("3-4")
+    person.loses_the_key_at("**/v1/experiments")
+    person.presses("Start")
+    person.gives_another_key()
+    expect(page.get_by_role("heading", level=1)).to_have_text("outlived")
+    expect(page.get_by_text("2 ended of 2")).to_be_visible()
+    person.loses_the_key_at("**/v1/scenarios")
+    page.get_by_role("navigation").get_by_role("link", name="New").click()
+    person.presses("Leave, and drop what is open")
+    expect(page.get_by_role("heading", name="API key", exact=True)).to_be_visible()
+    assert page.evaluate("sessionStorage.getItem('steerline.key')") is None
+    person.was_refused("401")
+
+
+def test_a_message_outlives_the_key_and_the_focus_stays_in_it(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    page = person.page
+    person.goes("chat")
+    page.get_by_label("Your message").fill("Are you there?")
+    person.loses_the_key_at("**/v1/chat/completions")
+    page.keyboard.press("Enter")
+    person.gives_another_key()
+    expect(page.get_by_role("log", name="Conversation")).to_contain_text("I speak as I always do.")
+    person.goes(f"run/{endpoint.make(**_goods('talk'), start=False)}")
+    page.get_by_role("button", name="ann voice").click()
+    question = page.get_by_label("Ask ann, or tell it something")
+    question.fill("What do you")
+    person.loses_the_key_at("**/v1/simulations/*")
+    person.gives_another_key()
+    expect(question).to_be_focused()
+    expect(question).to_have_value("What do you")
 
 
 def test_a_simulation_that_is_not_there_is_said_to_be_missing(enter: Enter) -> None:
@@ -209,8 +279,7 @@ def test_a_simulation_that_is_not_there_is_said_to_be_missing(enter: Enter) -> N
     _is_accessible(person.page, "run/nothing")
     person.page.get_by_role("link", name="All simulations", exact=True).click()
     expect(person.page.get_by_role("heading", name="Simulations")).to_be_visible()
-    assert all("404" in said for said in person.complaints)
-    person.complaints.clear()
+    person.was_refused("404")
 
 
 def test_moving_an_agents_steering_changes_what_it_says_from_the_next_tick_on(enter: Enter, endpoint: Endpoint) -> None:
@@ -348,8 +417,7 @@ def test_what_the_endpoint_refuses_is_told_at_the_field_that_is_meant(enter: Ent
     expect(field).to_have_attribute("aria-invalid", "true")
     field.fill("10")
     expect(page.get_by_role("alert")).to_be_hidden()
-    assert all("400" in said for said in person.complaints)
-    person.complaints.clear()
+    person.was_refused("400")
 
 
 def test_of_several_things_to_mend_each_stays_marked_until_it_is_mended(enter: Enter) -> None:
@@ -376,8 +444,7 @@ def test_of_several_things_to_mend_each_stays_marked_until_it_is_mended(enter: E
     expect(alert).to_be_hidden()
     person.presses("Start")
     person.stands("ended")
-    assert all("400" in said for said in person.complaints)
-    person.complaints.clear()
+    person.was_refused("400")
 
 
 def test_what_was_written_for_a_scenario_is_there_when_somebody_comes_back_to_it(enter: Enter) -> None:

@@ -14,7 +14,7 @@ import { Create } from "./views/create";
 import { ExperimentPage } from "./views/experiment";
 import { Experiments } from "./views/experiments";
 import { Help } from "./views/help";
-import { KeyForm } from "./views/key";
+import { KeyDialog, KeyPage } from "./views/key";
 import { List } from "./views/list";
 import { Watch } from "./views/watch";
 
@@ -45,7 +45,7 @@ export function App() {
     if (!first.current) main.current?.focus(); // So that the next Tab is in the new view.
     first.current = false;
     setHelping(false);
-  }, [path.join("/"), wanted === null]);
+  }, [path.join("/"), known === ""]);
   const turnTheme = () => chooseTheme(NEXT[shown]);
   useShortcuts({
     l: () => go([]),
@@ -80,8 +80,9 @@ export function App() {
         </div>
       </header>
       <main id="main" ref={main} tabIndex={-1}>
-        {wanted !== null ? <KeyForm why={wanted} /> : <View key={known} view={view} path={path} />}
+        {known ? <View view={view} path={path} /> : <KeyPage why={wanted ?? ""} />}
       </main>
+      {known && wanted !== null && <KeyDialog why={wanted} />}
       {helping && <Help close={() => setHelping(false)} />}
     </>
   );

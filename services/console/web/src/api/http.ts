@@ -1,6 +1,6 @@
 /** Calls of the endpoint, which stands one folder above the console. */
 
-import { key, keyWanted } from "../state/session";
+import { key, keyInsteadOf } from "../state/session";
 import type { Page } from "./types";
 
 const ROOT = new URL("../", new URL(".", location.href.split("#")[0]));
@@ -32,22 +32,29 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
-/** The response, if it is a good one.
+/** The response, if it is a good one. Where the key is refused, it is the one to the same call with the next key.
  * @throws ApiFailure for every other one, and where nobody answers. */
 export async function send(method: string, path: string, options: CallOptions = {}): Promise<Response> {
+  const used = key.now;
+  const response = await answered(method, path, options, used);
+  if (response.ok) return response;
+  const failed = await failure(response);
+  if (response.status !== 401 || !(await keyInsteadOf(used, failed.message))) throw failed;
+  options.signal?.throwIfAborted();
+  return await send(method, path, options);
+}
+
+async function answered(method: string, path: string, options: CallOptions, used: string): Promise<Response> {
   const headers: Record<string, string> = { Accept: options.accept ?? "application/json", ...options.headers };
-  if (key.now) headers.Authorization = `Bearer ${key.now}`;
+  if (used) headers.Authorization = `Bearer ${used}`;
   if (options.body !== undefined) headers["Content-Type"] = "application/json";
   const body = options.body === undefined ? undefined : JSON.stringify(options.body);
-  let response: Response;
   try {
-    response = await fetch(new URL(path.replace(/^\//, ""), ROOT), { method, headers, body, signal: options.signal });
+    return await fetch(new URL(path.replace(/^\//, ""), ROOT), { method, headers, body, signal: options.signal });
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw new ApiFailure(0, "unreachable", "The endpoint does not answer. Is it running, and is this machine online?");
   }
-  if (!response.ok) throw await failure(response);
-  return response;
 }
 
 export async function call<T>(method: string, path: string, body?: unknown, options: CallOptions = {}): Promise<T> {
@@ -79,7 +86,6 @@ async function failure(response: Response): Promise<ApiFailure> {
   const { message, code, param, problems } = told(text);
   const after = response.headers.get("Retry-After");
   const wait = response.status === 429 && after ? ` Try again in ${after} s.` : "";
-  if (response.status === 401) keyWanted.set(sentence(message || "This endpoint asks for a key."));
   const fallback = `The endpoint answered ${response.status}. Its log says more.`;
   return new ApiFailure(response.status, code, (message ? sentence(message, param) : fallback) + wait, param, problems);
 }

@@ -136,7 +136,8 @@ export function Slider({ label, value, most, step = 0.05, change, help }: Slider
 
 interface DialogProps {
   title: string;
-  close: () => void;
+  /** Left out where it stays until what it asks for is there. */
+  close?: () => void;
   children: ComponentChildren;
 }
 
@@ -154,10 +155,10 @@ export function Dialog({ title, close, children }: DialogProps) {
     };
   }, []);
   return (
-    <dialog ref={dialog} aria-labelledby={id} onCancel={(event) => (event.preventDefault(), close())}>
+    <dialog ref={dialog} aria-labelledby={id} closedby={close ? "closerequest" : "none"} onCancel={(event) => (event.preventDefault(), close?.())}>
       <header>
         <h2 id={id}>{title}</h2>
-        <IconButton icon="close" label="Close" press={close} />
+        {close && <IconButton icon="close" label="Close" press={close} />}
       </header>
       {children}
     </dialog>

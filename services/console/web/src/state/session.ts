@@ -12,6 +12,21 @@ const NO_KEY = "none";
 /** Why a key is asked for; null while the endpoint is content. */
 export const keyWanted = new Value<string | null>(key.now ? null : "Calls of this endpoint carry a key. Enter yours to begin.");
 
+/** Waits for a key in place of one that was refused.
+ * @returns whether there is one; not where the refused one is forgotten instead. */
+export async function keyInsteadOf(refused: string, why: string): Promise<boolean> {
+  if (key.now !== refused) return key.now !== ""; // It was entered, or forgotten, while the call was on its way.
+  keyWanted.set(why);
+  await new Promise<void>((resume) => {
+    const unfollow = keyWanted.follow(() => {
+      if (keyWanted.now !== null && key.now) return;
+      unfollow();
+      resume();
+    });
+  });
+  return key.now !== "";
+}
+
 export function useKey(text: string): void {
   sessionStorage.setItem(KEY, text);
   key.set(text);
