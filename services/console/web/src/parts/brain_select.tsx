@@ -1,5 +1,7 @@
 /** Who decides for an agent: a policy, a model, or the person at the page. */
 
+import { worded } from "../state/words";
+
 interface BrainSelectProps {
   label: string;
   value: string;
@@ -17,7 +19,7 @@ export function BrainSelect({ label, value, policies, models, none, change }: Br
       <optgroup label="A policy of the scenario">
         {policies.map((policy) => (
           <option key={policy.name} value={`policy:${policy.name}`} title={policy.about}>
-            {policy.name.replaceAll("_", " ")}
+            {worded(policy.name)}
           </option>
         ))}
       </optgroup>

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 
 import { number } from "../state/history";
 import { thinned } from "../state/thinning";
+import { worded } from "../state/words";
 
 export interface Series {
   name: string;
@@ -43,7 +44,7 @@ export function Chart({ title, series, ticks, marks = [], at = null, pick }: Cha
   return (
     <figure class="chart">
       <figcaption>
-        <span class="name">{title.replaceAll("_", " ")}</span>
+        <span class="name">{worded(title)}</span>
         {series.map((one, place) => (
           <span key={one.name} class={`now line-${place}`}>
             {valueAt(one, shown)}
@@ -122,5 +123,5 @@ function told(title: string, series: readonly Series[]): string {
     const [first, last] = [one.points[0], one.points.at(-1)];
     return first && last ? `${one.name}: from ${number(first[1])} to ${number(last[1])} at tick ${last[0]}` : `${one.name}: nothing yet`;
   });
-  return `${title.replaceAll("_", " ")}; ${each.join("; ")}`;
+  return `${worded(title)}; ${each.join("; ")}`;
 }

@@ -3,6 +3,7 @@
 import { number } from "../state/history";
 import type { Plot, Row, Spot } from "../state/experiment";
 import type { At } from "../state/thinning";
+import { worded } from "../state/words";
 import { bounds } from "./chart";
 
 const W = 320;
@@ -35,7 +36,7 @@ export function IntervalChart({ metric, plot }: { metric: string; plot: Plot }) 
   return (
     <figure class="chart intervals">
       <figcaption>
-        <span class="name">{metric.replaceAll("_", " ")}</span>
+        <span class="name">{worded(metric)}</span>
         <span class="quiet">
           {number(low)} to {number(high)}
         </span>
@@ -98,5 +99,5 @@ export function spelled({ value: { mean, low, high, n } }: Spot): string {
 function told(metric: string, rows: readonly Row[]): string {
   const all = rows.flatMap((row) => row.spots.map((spot) => `${spot.label ? `${spot.label}: ` : ""}${spelled(spot)}`));
   const more = all.length > TOLD ? `; and ${all.length - TOLD} more in the table` : "";
-  return `${metric.replaceAll("_", " ")}; ${all.slice(0, TOLD).join("; ") || "nothing yet"}${more}`;
+  return `${worded(metric)}; ${all.slice(0, TOLD).join("; ") || "nothing yet"}${more}`;
 }

@@ -6,6 +6,7 @@ import { useContext } from "preact/hooks";
 import type { Fields, Json, Schema } from "../api/types";
 import { fresh, plain, resolved, shapeOf, without, type Resolved } from "../state/schema";
 import { steeredWith, strengthIn, MOST } from "../state/steering";
+import { worded } from "../state/words";
 import { told, within, type Wrong } from "../state/wrongs";
 import { Field, IconButton, Slider } from "./basics";
 import { Icon } from "./icon";
@@ -70,7 +71,7 @@ export function Property({ name, path, schema, required = false, value, set }: P
   const deep = shape.is === "fields" || shape.is === "union" || shape.is === "list";
   // What is deeper is told at its own field, where there is one.
   const meant = deep ? wrongs.filter((one) => one.path === path) : within(wrongs, path);
-  const shared = { label: name.replaceAll("_", " "), help: plain(here.description ?? ""), problem: told(meant) };
+  const shared = { label: worded(name), help: plain(here.description ?? ""), problem: told(meant) };
   const inner: Inner = { ...shared, name, path, schema: here, required, now, set };
   // The one field that everybody comes for has a slider.
   if (name === "steering") return <Steering {...inner} />;
@@ -119,7 +120,7 @@ function Choice({ options, now, set, required, ...shared }: Inner & { options: J
           {(unset || shared.schema.nullable) && <option value="">{required ? "choose…" : "none"}</option>}
           {offered.map((option) => (
             <option key={String(option)} value={String(option)}>
-              {String(option).replaceAll("_", " ")}
+              {worded(String(option))}
             </option>
           ))}
         </select>
@@ -180,7 +181,7 @@ function Union({ kinds, path, now, set, ...shared }: Inner & { kinds: { [kind: s
             {(!kind || shared.schema.nullable) && <option value="">{shared.schema.nullable ? "none" : "choose…"}</option>}
             {Object.keys(kinds).map((one) => (
               <option key={one} value={one}>
-                {one.replaceAll("_", " ")}
+                {worded(one)}
               </option>
             ))}
           </select>

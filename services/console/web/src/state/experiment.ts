@@ -2,6 +2,7 @@
 
 import type { ExperimentDetail, Fields, Interval, Point, States } from "../api/types";
 import { shown } from "./history";
+import { worded, wordedPath } from "./words";
 
 const SETTLED = ["ended", "stopped", "failed"];
 
@@ -28,7 +29,7 @@ export function axesOf(points: readonly Point[]): string[] {
 export function axisName(path: string, axes: readonly string[]): string {
   const last = (one: string) => one.split(".").at(-1)!;
   const alone = axes.filter((one) => last(one) === last(path)).length < 2;
-  return (alone ? last(path) : path).replaceAll("_", " ");
+  return alone ? worded(last(path)) : wordedPath(path);
 }
 
 /** The value on an axis, a number as it was given. */

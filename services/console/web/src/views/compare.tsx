@@ -10,6 +10,7 @@ import { firstDifference, type Difference } from "../state/difference";
 import { add, number, shown, start, type History } from "../state/history";
 import { go, link, place } from "../state/router";
 import { useValue } from "../state/value";
+import { worded } from "../state/words";
 
 interface Told {
   detail: SimulationDetail;
@@ -118,7 +119,7 @@ function Pair({ one, other }: { one: Told; other: Told }) {
               const gap = mine === null || yours === null ? null : yours - mine;
               return (
                 <tr key={name}>
-                  <th scope="row">{name.replaceAll("_", " ")}</th>
+                  <th scope="row">{worded(name)}</th>
                   <td class="number">{mine === null ? "–" : number(mine)}</td>
                   <td class="number">{yours === null ? "–" : number(yours)}</td>
                   <td class="number">{gap === null ? "–" : `${gap > 0 ? "+" : ""}${number(gap)}`}</td>

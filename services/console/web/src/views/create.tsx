@@ -17,6 +17,7 @@ import { countOf, gridOf, planOf, seedsOf, type Plan } from "../state/plan";
 import { go, place } from "../state/router";
 import { flawOf } from "../state/schema";
 import { useValue } from "../state/value";
+import { worded, wordedPath } from "../state/words";
 import { standing, type Refusal, type Wrong } from "../state/wrongs";
 import { PlanForm } from "./plan";
 import { Crowd, Seats } from "./seats";
@@ -66,13 +67,13 @@ function Choose({ scenarios, chosen, choose }: { scenarios: Scenario[]; chosen: 
   return (
     <fieldset class="scenarios">
       <legend>
-        Scenario: <em>{chosen.replaceAll("_", " ")}</em>
+        Scenario: <em>{worded(chosen)}</em>
       </legend>
       <div class="cards">
         {scenarios.map((one) => (
           <label key={one.name} class="card">
             <input type="radio" name="scenario" value={one.name} checked={one.name === chosen} onChange={() => choose(one.name)} />
-            <strong>{one.name.replaceAll("_", " ")}</strong>
+            <strong>{worded(one.name)}</strong>
             <span>{one.about}</span>
           </label>
         ))}
@@ -151,7 +152,7 @@ function Form({ name, drafts, scenario, begun, models: served }: FormProps) {
       <form ref={form} class="settings" onSubmit={(event) => (event.preventDefault(), void send())}>
         <Seats spec={spec} scenario={scenario} models={served} change={set} />
         <fieldset>
-          <legend>Rules of {scenario.name.replaceAll("_", " ")}</legend>
+          <legend>Rules of {worded(scenario.name)}</legend>
           {!Object.keys(scenario.params.properties ?? {}).length && <p class="quiet">This scenario has no settings.</p>}
           <FormContext.Provider value={{ root: scenario.params, wrongs, names: {} }}>
             <SchemaFields schema={scenario.params} value={spec.params ?? {}} path="params" change={(params) => set({ params })} />
@@ -206,7 +207,7 @@ const ELSEWHERE = ["schema_version", "scenario", "params", "agents", "population
 /** What most leave as it is. */
 function Rest({ spec, scenario, models: served, change }: PartProps & { models: Model[] }) {
   const shared = { spec, scenario, change };
-  const kindOf = (part: Json | undefined) => String((part as Fields | null | undefined)?.kind ?? "").replaceAll("_", " ");
+  const kindOf = (part: Json | undefined) => worded(String((part as Fields | null | undefined)?.kind ?? ""));
   const count = (part: Json | undefined) => (Array.isArray(part) && part.length ? `${part.length}` : "none");
   const limits = Object.values((spec.budgets as Fields | undefined) ?? {}).filter((one) => one !== null).length;
   const others = Object.keys(scenario.form.properties ?? {}).filter((name) => !ELSEWHERE.includes(name));
@@ -251,14 +252,14 @@ const MENDED_NEXT = 4;
 
 /** What is to be done before it can be sent. */
 function mending(wrongs: readonly Wrong[]): string {
-  const lines = wrongs.slice(0, MENDED_NEXT).map(({ path, text }) => (path ? `${path.replaceAll("_", " ")}: ${text}` : text));
+  const lines = wrongs.slice(0, MENDED_NEXT).map(({ path, text }) => (path ? `${wordedPath(path)}: ${text}` : text));
   if (wrongs.length < 2) return lines.join("");
   const more = wrongs.length > MENDED_NEXT ? [`and ${wrongs.length - MENDED_NEXT} more`] : [];
   return [`${wrongs.length} things to mend:`, ...lines, ...more].join("\n");
 }
 
 function summary({ spec, plan }: Draft): string {
-  const of = `${(spec.scenario ?? "no scenario").replaceAll("_", " ")}, ${headcount(spec)} agents, at most ${spec.max_ticks ?? "?"} ticks`;
+  const of = `${worded(spec.scenario ?? "no scenario")}, ${headcount(spec)} agents, at most ${spec.max_ticks ?? "?"} ticks`;
   return plan ? `${countOf(plan)} times ${of}` : of;
 }
 

@@ -12,6 +12,7 @@ import { Progress } from "../parts/progress";
 import { axesOf, axisName, combination, isSettled, metricsOf, plot, settled, valueOf } from "../state/experiment";
 import { number } from "../state/history";
 import { link } from "../state/router";
+import { worded } from "../state/words";
 
 const REFRESH_MS = 1500;
 
@@ -110,7 +111,7 @@ function Results({ points }: { points: Point[] }) {
                 <th scope="col">Simulations</th>
                 {metrics.map((metric) => (
                   <th key={metric} scope="col" class="number">
-                    {metric.replaceAll("_", " ")}
+                    {worded(metric)}
                   </th>
                 ))}
               </tr>

@@ -11,6 +11,7 @@ import { link } from "../state/router";
 import type { Run } from "../state/run";
 import { useShortcuts } from "../state/shortcuts";
 import { useValue } from "../state/value";
+import { worded } from "../state/words";
 
 /** Why there is nothing to fork or to export. */
 const NOTHING = "No tick has been played yet";
@@ -48,7 +49,7 @@ export function Head({ run, fork }: { run: Run; fork: () => void }) {
         </h1>
         <StatusBadge status={detail.status} />
         <p class="facts">
-          {detail.scenario.replaceAll("_", " ")} · tick {run.ticks} of {detail.max_ticks} · seed {detail.spec.seed}
+          {worded(detail.scenario)} · tick {run.ticks} of {detail.max_ticks} · seed {detail.spec.seed}
           <Member detail={detail} />
           {detail.reason && !["ended"].includes(detail.status) ? ` · ${detail.reason}` : ""}
         </p>

@@ -5,6 +5,7 @@ import { useEffect, useState } from "preact/hooks";
 import * as api from "../api/simulations";
 import { Empty, Loading, Older, Problem, StatusBadge, useLoaded } from "../parts/basics";
 import { link } from "../state/router";
+import { worded } from "../state/words";
 
 const REFRESH_MS = 3000;
 const STATUSES = ["created", "running", "waiting", "paused", "ended", "stopped", "failed"];
@@ -75,7 +76,7 @@ export function List() {
                 <th scope="row">
                   <a href={link(["run", one.id])}>{one.name}</a> {one.name !== one.id && <code class="id">{one.id}</code>}
                 </th>
-                <td data-label="Scenario">{one.scenario.replaceAll("_", " ")}</td>
+                <td data-label="Scenario">{worded(one.scenario)}</td>
                 <td data-label="Status">
                   <StatusBadge status={one.status} />
                 </td>
