@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections import OrderedDict
@@ -157,22 +158,31 @@ class RegisteredModels:
         try:
             async with self._loading:
                 opened = await self._load(version)
-        except TrackingError as error:
-            log.error("%s cannot be served now: %s", version.uri, error)  # noqa: TRY400  the error says it all
-            opened = Failure("unavailable", f"{version.uri} cannot be loaded: {error.what}", PAUSE_S)
-        except (ModelError, InferenceError) as error:
-            log.error("%s cannot be served: %s", version.uri, error)  # noqa: TRY400  the error says it all
-            opened = self._turn_away(version, f"{version.uri} cannot be loaded: {error.what}")
-        except Exception:
-            # The files are others': whatever they make a library raise is their model's alone.
-            log.exception("%s cannot be served", version.uri)
-            opened = self._turn_away(version, f"{version.uri} cannot be loaded; the endpoint's log says more")
+        except Exception as error:  # noqa: BLE001  the files are others': whatever they make a library raise
+            opened = self._failed(version, error)
         finally:
             failed = opened is None or isinstance(opened, Failure)
             place = self._places.pop(version.uri, None) if failed else None
             if place is not None:
                 place.files.close()
         return opened
+
+    def _failed(self, version: Registered, error: Exception) -> Failure:
+        """Why a version is not served: for what a server or this machine lacks now, or for a fault of its own."""
+        what = f"{version.uri} cannot be loaded"
+        match error:
+            case TrackingError():
+                log.error("%s now: %s", what, error)
+                return Failure("unavailable", f"{what}: {error.what}", PAUSE_S)
+            case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+                log.error("%s now: %s", what, error)
+                return Failure("unavailable", f"{what}: this machine's disk is full", PAUSE_S)
+            case ModelError() | InferenceError():
+                log.error("%s: %s", what, error)
+                return self._turn_away(version, f"{what}: {error.what}")
+            case _:
+                log.error("%s", what, exc_info=error)
+                return self._turn_away(version, f"{what}; the endpoint's log says more")
 
     def _turn_away(self, version: Registered, what: str) -> Failure:
         """Why a version cannot be loaded. It would fail again, and others would have made room for it: for a while it

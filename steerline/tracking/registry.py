@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -141,7 +144,7 @@ def fetch(uri: str, version: Registered, folder: Path, *, timeout_s: float = 60.
         the folder. The weights are in it only if they were uploaded.
 
     Raises:
-        TrackingError: the server is away or refuses.
+        TrackingError: the server is away or refuses, or this machine's disk is full.
     """
     from mlflow.artifacts import download_artifacts
 
@@ -154,7 +157,7 @@ def fetch(uri: str, version: Registered, folder: Path, *, timeout_s: float = 60.
         source = client.get_model_version(version.name, version.version).source
         if source.startswith("models:/"):
             source = client.get_logged_model(source.removeprefix("models:/")).artifact_location
-        with TemporaryDirectory(dir=folder.parent) as scratch:
+        with _room_on_disk(folder.parent), TemporaryDirectory(dir=folder.parent) as scratch:
             downloaded = Path(download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=uri))
             try:
                 downloaded.rename(folder)
@@ -180,6 +183,20 @@ def find_version(client: MlflowClient, reference: str) -> ModelVersion:
             expected="models:/name@alias or models:/name/version",
         )
     return client.get_model_version(name, version)
+
+
+@contextmanager
+def _room_on_disk(folder: Path) -> Iterator[None]:
+    """Says at once that a disk is full: no server mends that, so that nobody should wait for one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (OSError, MlflowException) as error:
+        # MLflow gathers as words what fails for several files.
+        if any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+            raise TrackingError("this machine's disk is full", where=str(folder)) from error
+        raise
 
 
 def _register(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
+from steerline.errors import TrackingError
 from steerline.serving.fetched import FetchedFiles
-from steerline.tracking.registry import Registered
+from steerline.tracking.registry import Registered, fetch
 
 
 def version(number: int) -> Registered:
@@ -106,3 +111,25 @@ def test_without_a_bound_all_stay_and_a_fetch_that_fails_keeps_nothing_in_use(tm
     used(server.files(), 6)
     used(server.files(), 7)
     assert server.kept == {"a-6", "a-7"}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_is_said_at_once_and_keeps_nothing_of_a_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrapped: bool
+) -> None:
+    def full(artifact_uri: str, dst_path: str, tracking_uri: str) -> str:
+        (Path(dst_path) / "half").write_bytes(bytes(10))
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        # From a server, files come side by side, and MLflow gathers what fails as words.
+        raise MlflowException(f"The following failures occurred: half {error}") if wrapped else error
+
+    class Client:
+        def get_model_version(self, name: str, version: str) -> ModelVersion:
+            return ModelVersion(name, version, 0, source="mlflow-artifacts:/1")
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", full)
+    monkeypatch.setattr("steerline.tracking.registry.connect", lambda _: Client())
+    files = FetchedFiles(tmp_path, None, partial(fetch, "http://127.0.0.1:9"))
+    with pytest.raises(TrackingError, match="disk is full"), files.of(version(1)):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a-1.lock"]

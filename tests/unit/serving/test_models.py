@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import pytest
 
 from steerline.config.serving import ServingSpec
 from steerline.errors import ModelError, TrackingError
-from steerline.inference.request import ChatMessage, GenRequest, GenResult, StreamingBackend
+from steerline.inference.request import ChatMessage, Failure, GenRequest, GenResult, StreamingBackend
 from steerline.serving.models import ServedModels
 from steerline.serving.registry import RegisteredModels, Room, Weights
 from steerline.serving.versions import RegistryAccess, Versions
@@ -39,6 +40,7 @@ class Registry:
     sizes: dict[str, int] = field(default_factory=dict)
     broken: set[str] = field(default_factory=lambda: {"broken"})
     gate: threading.Event | None = None
+    disk_full: bool = False
     now: float = 0.0
 
     def find(self, reference: str) -> Registered | None:
@@ -58,6 +60,8 @@ class Registry:
     @contextmanager
     def weights(self, version: Registered) -> Iterator[Weights]:
         self.fetched.append(version.uri)
+        if self.disk_full:
+            raise OSError(errno.ENOSPC, "a path of this machine")
         self.on_disk.append(version.uri)
         try:
             yield Weights(self.sizes.get(version.uri, 1), partial(self.load, version))
@@ -327,6 +331,22 @@ def test_a_model_at_which_a_library_fails_is_unavailable_and_tells_no_more() -> 
     (result,) = asyncio.run(models.generate([request("models:/faulty/1")]))
     assert result.failure is not None
     assert (result.failure.kind, "secret" in result.failure.what) == ("unavailable", False)
+
+
+def test_a_full_disk_is_not_held_against_the_model_that_finds_it() -> None:
+    async def play() -> None:
+        registry = Registry(disk_full=True)
+        models = ServedModels(SPEC, {}, registry.models("a"))
+        for _ in range(2):
+            (result,) = await models.generate([request("models:/a/1")])
+            assert result.failure == Failure(
+                "unavailable", "models:/a/1 cannot be loaded: this machine's disk is full", 5
+            )
+        assert len(registry.fetched) == 2
+        registry.disk_full = False
+        assert await one(models, "models:/a/1") == "models:/a/1"
+
+    asyncio.run(play())
 
 
 def test_a_model_that_could_not_be_loaded_leaves_room_for_others() -> None:
