@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from steerline.config.simulation_agents import (
@@ -24,13 +24,12 @@ from steerline.simulation.canonical import canonical
 from steerline.simulation.game import Game
 from steerline.simulation.humans import Humans, is_flagged
 from steerline.simulation.interruption import Interruption
-from steerline.simulation.names import find
+from steerline.simulation.names import brain_class
 from steerline.simulation.parsing import answer
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.scenario import Policy
 from steerline.simulation.turn import Decision, Turn
 
-BRAIN_GROUP = "steerline.brains"
 MALFORMED = "hm, let me think about it"
 
 
@@ -165,8 +164,8 @@ class Brains:
     def _own(self, brain: CustomBrain) -> Brain:
         key = canonical([brain.name, brain.params]).decode()
         if key not in self._custom:
-            made: Callable[..., Brain] = find(brain.name, {}, BRAIN_GROUP, "brain")
-            self._custom[key] = made(**brain.params)
+            made: Brain = brain_class(brain)(**brain.params)
+            self._custom[key] = made
         return self._custom[key]
 
     def _fallen_back(self, turn: Turn, decision: Decision) -> Decision:

@@ -11,11 +11,14 @@ from typing import Any
 from steerline.config.load import changed
 from steerline.config.simulate import SimulateSpec
 from steerline.config.simulation import SimulationSpec
+from steerline.config.simulation_agents import CustomBrain
 from steerline.config.sweep_points import short_names
 from steerline.errors import SimulationError
 from steerline.simulation.efficiency.vote import ballot
 from steerline.simulation.efficiency.without import MOST_PATHS, Part, less_the_last
 from steerline.simulation.game import Game
+from steerline.simulation.genesis import world_of
+from steerline.simulation.names import brain_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +58,21 @@ def cells(job: SimulateSpec) -> list[Cell]:
 
     Raises:
         ConfigError: a combination is no valid spec.
-        SimulationError: it names a scenario, topology or setting that does not exist, takes the course
-            of another, has no vote to stand against, or cannot be played without its last agent.
+        SimulationError: it names a scenario, topology, brain or setting that does not exist, cannot be played by its
+            agents, takes the course of another, has no vote to stand against, or cannot be played without its last
+            agent.
     """
     found: dict[str, Cell] = {}
     against_vote = job.baseline == "vote"
-    for seed in job.seeds or (job.simulation.seed,):
+    seeds = job.seeds or (job.simulation.seed,)
+    for seed in seeds:
         for values in product(*job.grid.values()):
             point = dict(zip(job.grid, values, strict=True))
             spec = changed(job.simulation, {**point, "seed": seed}, f"the simulation {point or job.name}, seed {seed}")
-            name = f"{spec.scenario.rpartition(':')[2]}-{Game.of(spec).fingerprint[:12]}"
+            game = Game.of(spec)
+            if seed == seeds[0]:
+                _check_agents(game)
+            name = f"{spec.scenario.rpartition(':')[2]}-{game.fingerprint[:12]}"
             if against_vote:
                 Game.of(ballot(spec, 1))
                 name += "-vs"
@@ -83,6 +91,15 @@ def cells(job: SimulateSpec) -> list[Cell]:
                     fix="give each path different values, and limits in `simulation` itself",
                 )
     return list(found.values())
+
+
+def _check_agents(game: Game) -> None:
+    """See that agents who are known before the run can play, and that brains of somebody's own are there."""
+    for place, brain in game.spec.brains():
+        if isinstance(brain, CustomBrain):
+            brain_class(brain, place)
+    if game.spec.population is None:
+        world_of(game, game.spec.agents, 0)
 
 
 def _shown(value: Any) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import ValidationError
 
+from steerline.config.simulation_agents import CustomBrain
+from steerline.config.simulation_topology import CustomTopology
 from steerline.errors import SimulationError
 from steerline.simulation.scenario import Scenario
 
@@ -28,17 +32,30 @@ SCENARIOS: dict[str, str] = {
 """The built-in scenarios. A module is imported when its scenario is asked for."""
 
 SCENARIO_GROUP = "steerline.scenarios"
+BRAIN_GROUP = "steerline.brains"
+TOPOLOGY_GROUP = "steerline.topologies"
+
+_PARTS = ("Params", "coverage", "scripted")
+"""What a scenario's class has beside its methods."""
 
 
 def scenario_class(name: str) -> type[Scenario[Any]]:
     """The class of a scenario.
 
     Raises:
-        SimulationError: there is none of that name, it cannot be imported, or it is no scenario.
+        SimulationError: there is none of that name, it cannot be imported, it is no scenario, or lacks parts of one.
     """
     found = find(name, SCENARIOS, SCENARIO_GROUP, "scenario")
     if not (isinstance(found, type) and issubclass(found, Scenario)):
         raise SimulationError(f"{name} is no scenario", got=repr(found), expected="a subclass of Scenario")
+    missing = [part for part in _PARTS if part not in dir(found)] + sorted(found.__abstractmethods__)
+    if missing:
+        raise SimulationError(
+            f"{name} is not finished",
+            got=f"no {', '.join(missing)}",
+            expected="every part of a scenario",
+            fix="docs/simulation.md#how-to-write-a-scenario says what each part is",
+        )
     return found
 
 
@@ -60,6 +77,42 @@ def scenario(name: str, params: dict[str, Any]) -> Scenario[Any]:
         ) from error
 
 
+def brain_class(spec: CustomBrain, place: str = "brain") -> Callable[..., Any]:
+    """The class of a brain of somebody's own, which takes these params. `place` is where the spec stands.
+
+    Raises:
+        SimulationError: there is none of that name, it cannot be imported, or does not take them.
+    """
+    cls: Callable[..., Any] = find(spec.name, {}, BRAIN_GROUP, "brain")
+    try:
+        inspect.signature(cls).bind(**spec.params)
+    except TypeError as error:
+        raise _unfit(spec, "brain", place, error) from error
+    return cls
+
+
+def own_topology(spec: CustomTopology) -> Any:
+    """A topology of somebody's own.
+
+    Raises:
+        SimulationError: there is none of that name, it cannot be imported, or does not take these params.
+    """
+    cls = find(spec.name, {}, TOPOLOGY_GROUP, "topology")
+    try:
+        return cls(**spec.params)
+    except TypeError as error:
+        raise _unfit(spec, "topology", "topology", error) from error
+
+
+def _unfit(spec: CustomBrain | CustomTopology, what: str, place: str, error: TypeError) -> SimulationError:
+    return SimulationError(
+        f"the {what} {spec.name} cannot be made with these params",
+        where=f"{place}.params",
+        got=f"{spec.params}: {error}",
+        expected="a class, and the keyword arguments that it takes",
+    )
+
+
 def find(name: str, builtin: dict[str, str], group: str, what: str) -> Any:
     """What a name stands for.
 
@@ -67,7 +120,8 @@ def find(name: str, builtin: dict[str, str], group: str, what: str) -> Any:
         SimulationError: nothing is called that, or it cannot be imported.
     """
     target = builtin.get(name)
-    if target is None and ":" in name:
+    module, _, attribute = name.partition(":")
+    if target is None and module and attribute:
         target = name
     if target is None:
         for point in entry_points(group=group, name=name):

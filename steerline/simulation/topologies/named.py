@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from steerline.config import simulation_topology as specs
 from steerline.errors import SimulationError
-from steerline.simulation.names import find
+from steerline.simulation.names import own_topology
 from steerline.simulation.topologies.graphs import RandomRegular, Rewiring, ScaleFree, SmallWorld
 from steerline.simulation.topologies.masks import Masks
 from steerline.simulation.topologies.pool import Pool
 from steerline.simulation.topologies.pruned import Pruned
 from steerline.simulation.topologies.shapes import Chain, Layered, Ring, Star, Tree
 from steerline.simulation.topology import Full, Topology, Unlinked
-
-TOPOLOGY_GROUP = "steerline.topologies"
 
 
 def topology_of(spec: specs.TopologySpec) -> Topology:  # noqa: PLR0911, PLR0912 (a table of kinds)
@@ -55,7 +53,7 @@ def topology_of(spec: specs.TopologySpec) -> Topology:  # noqa: PLR0911, PLR0912
 
 
 def _own(spec: specs.CustomTopology) -> Topology:
-    made = find(spec.name, {}, TOPOLOGY_GROUP, "topology")(**spec.params)
+    made = own_topology(spec)
     if not isinstance(made, Topology):
         raise SimulationError(f"{spec.name} is no topology", got=type(made).__name__, expected="a Topology")
     return made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from steerline.config.simulate import SimulateSpec
@@ -54,6 +56,19 @@ def test_a_combination_that_is_no_simulation_is_refused_with_its_path() -> None:
         cells(games(grid={"max_ticks": (0,)}))
     with pytest.raises(SimulationError, match="public_goods does not take these settings"):
         cells(games(grid={"params.rounds": (0,)}))
+
+
+@pytest.mark.parametrize(
+    ("grid", "what"),
+    [
+        ({"agents.0.brain.policy": ("clever",)}, "no scripted policy clever"),
+        ({"agents.0.brain": ({"kind": "custom", "name": "nowhere:Brain"},)}, "nowhere:Brain cannot be imported"),
+        ({"agents": ([{"id": "ann", "brain": {"kind": "scripted", "policy": "random"}}],)}, "needs others"),
+    ],
+)
+def test_agents_who_cannot_play_are_found_before_anything_is_played(grid: dict[str, Any], what: str) -> None:
+    with pytest.raises(SimulationError, match=what):
+        cells(games(grid=grid))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from steerline.errors import SimulationError
 from steerline.simulation import names
 from steerline.simulation.names import scenario, scenario_class
 from steerline.simulation.runner import run
+from steerline.simulation.scenario import Scenario
 from steerline.simulation.turn import Turn
-from tests.unit.simulation.chat import NAME, Chat, chat
+from tests.unit.simulation.chat import NAME, Chat, ChatParams, chat
 from tests.unit.simulation.worlds import spec
 
 
@@ -77,3 +78,53 @@ def test_a_brain_of_your_own_answers() -> None:
 def test_a_brain_that_is_not_there_is_refused() -> None:
     with pytest.raises(SimulationError, match="no brain called polly"):
         run(chat({"kind": "custom", "name": "polly"}))
+
+
+class Shoal:
+    """Refuses whatever it is given."""
+
+    def __init__(self, size: int) -> None:
+        raise TypeError(f"{size} fish")
+
+
+class Half(Scenario[ChatParams]):
+    """A scenario whose methods are not written yet."""
+
+    Params, coverage = Chat.Params, Chat.coverage
+
+
+HERE = "tests.unit.simulation.test_names"
+
+
+@pytest.mark.parametrize("name", [":Chat", "chat:"])
+def test_half_a_name_is_no_name(name: str) -> None:
+    with pytest.raises(SimulationError, match=f"no scenario called {name}"):
+        scenario_class(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"params": {"word": "a", "words": 1}}, "unexpected keyword argument 'words'"),
+        ({"params": {}}, "argument: 'word'"),
+        ({"name": f"{HERE}:HERE"}, "not a callable object"),
+    ],
+)
+def test_a_brain_that_cannot_be_made_says_why(changes: dict[str, object], said: str) -> None:
+    brain = {"kind": "custom", "name": f"{HERE}:Parrot", **changes}
+    with pytest.raises(SimulationError, match="cannot be made with these params") as caught:
+        run(chat(brain))
+    assert said in str(caught.value)
+
+
+def test_a_topology_that_cannot_be_made_says_why() -> None:
+    topology = {"kind": "custom", "name": f"{HERE}:Shoal", "params": {"size": 3}}
+    with pytest.raises(SimulationError, match="cannot be made with these params") as caught:
+        run(chat(topology=topology))
+    assert "3 fish" in str(caught.value)
+
+
+def test_a_scenario_that_is_not_finished_says_what_it_lacks() -> None:
+    with pytest.raises(SimulationError, match="is not finished") as caught:
+        scenario(f"{HERE}:Half", {})
+    assert "no scripted, done, metrics" in str(caught.value)
