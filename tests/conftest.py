@@ -6,8 +6,11 @@ import gc
 import os
 import sys
 
+import hypothesis
 import pytest
 
+# Hypothesis's own profile for such runs: the same examples each time, and none fails for the time it took.
+hypothesis.settings.load_profile("ci")
 # Images of containers often forbid bytecode: every process of these suites would compile all of torch and transformers.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -184,7 +184,7 @@ def test_who_is_unknown_or_calls_too_often_is_refused_with_nothing_of_the_body_r
 def test_while_another_process_holds_the_file_of_used_tokens_all_are_told_soon_to_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(usage, "_BUSY_S", 0.1)
+    monkeypatch.setattr(usage, "_BUSY_S", 1.0)
     monkeypatch.setattr(days, "_PATIENCE_S", 0.2)
     parts = parts_in(tmp_path)
     frugal = bearer(parts, tokens_per_day=100)
@@ -196,13 +196,15 @@ def test_while_another_process_holds_the_file_of_used_tokens_all_are_told_soon_t
         other = sqlite3.connect(tmp_path / "usage.db", isolation_level=None)
         for statement in ("PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE"):
             other.execute(statement)
-        async with asyncio.timeout(2):
+        # One after another they would wait for 40 s.
+        async with asyncio.timeout(20):
             answers = await asyncio.gather(*(client.post("/v1/spend", headers=frugal) for _ in range(40)))
         for answer in answers:
             assert (answer.status_code, code(answer)) == (503, "usage_unreadable")
             assert 1 <= int(answer.headers["Retry-After"]) <= 3
             assert str(tmp_path) not in answer.text
         other.close()
+        monkeypatch.setattr(days, "_PATIENCE_S", 60.0)
         assert (await client.post("/v1/spend", headers=frugal)).status_code == 200
         days._BOOKKEEPER.submit(lambda: None).result(10)
         assert book.today(key.id) == 11

@@ -40,7 +40,7 @@ def is_idle(store: Store, sim: str) -> bool:
     return hosted is not None and hosted.due is None
 
 
-async def until(true: Callable[[], object], seconds: float = 20.0) -> None:
+async def until(true: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for something to become true."""
     async with asyncio.timeout(seconds):
         while not true():

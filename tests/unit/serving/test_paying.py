@@ -202,7 +202,7 @@ def test_an_answer_that_comes_once_nobody_waits_for_it_is_paid_too(bank: Bank) -
             await until(lambda: status(store, "s") == "paused" and not played.playing)
             assert bank.usage.today(key) == 0
             released.set()
-            await until(lambda: bank.usage.today(key), 5.0)
+            await until(lambda: bank.usage.today(key))
 
     asyncio.run(play())
 

@@ -99,7 +99,7 @@ def test_a_sweep_ends_soon_without_its_server_and_says_how_the_rest_gets_there(
     monkeypatch.setattr(sweeps, "carry_out", carry_out)
     assert work.run() == (130 if stopped else 0)
     # At most four requests of a second each one after another, the report, and a slow machine.
-    assert time.monotonic() - began[0] < 20
+    assert time.monotonic() - began[0] < 60
     assert len(Ledger(work.folder).records) == 3
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "not yet in MLflow" in line)
     assert "3 trials" in line
