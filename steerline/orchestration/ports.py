@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-# Ray hands ports of this range to its workers; a server put inside it collides sooner or later.
-RAY_WORKER_PORTS = range(10002, 20000)
+# Whoever asks for a port listens on it a while later. Until then nobody else may be given it: Ray hands ports up to
+# 19999 to its workers, and Linux those from 32768 on to whoever asks for any port, and to connections.
+FREE_PORTS = range(20000, 32768)
 HOST = "127.0.0.1"
 
 
 def free_ports(num_ports: int, preferred: Sequence[int] = ()) -> list[int]:
-    """Ports nobody listens on, all different, outside Ray's worker range.
+    """Ports nobody listens on, all different, of those that the system and Ray give to nobody.
 
     Args:
         num_ports: how many.
@@ -32,19 +34,18 @@ def is_free(port: int) -> bool:
 def _hold(held: ExitStack, wanted: int | None) -> int:
     if wanted is not None and (port := _bind(held, wanted)) is not None:
         return port
-    while True:
-        port = _bind(held, 0)
-        if port is not None and port not in RAY_WORKER_PORTS:
-            return port
+    while (port := _bind(held, secrets.choice(FREE_PORTS), fresh=True)) is None:
+        pass
+    return port
 
 
-def _bind(held: ExitStack, port: int) -> int | None:
+def _bind(held: ExitStack, port: int, *, fresh: bool = False) -> int | None:
     server = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-    if port:
+    if not fresh:
         # As servers do: a port whose last connections are still closing counts as free.
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         server.bind((HOST, port))
     except OSError:
         return None
-    return int(server.getsockname()[1])
+    return port
