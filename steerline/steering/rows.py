@@ -49,6 +49,11 @@ def statistics_dtype(keys: Tensor) -> torch.dtype:
     return torch.float64 if keys.dtype == torch.float64 else torch.float32
 
 
+def without_autocast(like: Tensor) -> torch.autocast:
+    """While inside, products on the device of `like` are taken in the dtype of their factors."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def select(keys: Tensor, n: int, magnitude: bool, largest: bool) -> Tensor:
     """Indices [N, n] int32, ascending, of each row's n smallest (or largest) keys, by value or by magnitude.
 

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from steerline.errors import SteeringError
 from steerline.steering.overlap import causal_overlap, overlap
 from steerline.steering.probabilities import Scores, back_to_heads, chunks, kv_heads, probabilities, seen_keys
-from steerline.steering.rows import statistics_dtype
+from steerline.steering.rows import statistics_dtype, without_autocast
 
 Variant = Literal["reference", "masked"]
 VARIANTS: tuple[Variant, ...] = ("reference", "masked")
@@ -70,7 +70,8 @@ def interaction_sum(
     keys = _without_first(mask) if drop_first_token else mask
     queries = torch.ones_like(mask) if variant == "reference" else _with_partner(mask)
     scores = Scores(scaling, causal, softcap, window)
-    total: Tensor = InteractionFromHeads.apply(query, key, queries, keys, scores, variant)  # type: ignore[no-untyped-call]
+    with without_autocast(query):
+        total: Tensor = InteractionFromHeads.apply(query, key, queries, keys, scores, variant)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -102,7 +103,8 @@ def hidden_interaction_sum(
     keys = _without_first(mask) if drop_first_token else mask
     queries = torch.ones_like(mask) if variant == "reference" else mask
     scores = Scores(scaling, causal, softcap, window)
-    total: Tensor = HiddenInteraction.apply(hidden, query, key, queries, keys, scores, variant)  # type: ignore[no-untyped-call]
+    with without_autocast(query):
+        total: Tensor = HiddenInteraction.apply(hidden, query, key, queries, keys, scores, variant)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -254,7 +256,8 @@ class InteractionFromAttention(torch.autograd.Function):
     def forward(ctx: Any, attention: Tensor, valid: Tensor | None, causal: bool) -> Tensor:
         ctx.save_for_backward(attention)
         ctx.valid, ctx.causal = valid, causal
-        total, ctx.grad = _from_attention(attention, valid, causal, ctx.needs_input_grad[0])
+        with without_autocast(attention):
+            total, ctx.grad = _from_attention(attention, valid, causal, ctx.needs_input_grad[0])
         return total
 
     @staticmethod
@@ -263,7 +266,8 @@ class InteractionFromAttention(torch.autograd.Function):
         grad, ctx.grad = ctx.grad, None
         if grad is None:
             (attention,) = ctx.saved_tensors
-            _, grad = _from_attention(attention, ctx.valid, ctx.causal, True)
+            with without_autocast(attention):
+                _, grad = _from_attention(attention, ctx.valid, ctx.causal, True)
         return grad.mul_(grads[0]), None, None
 
 

@@ -174,3 +174,20 @@ def test_shapes_that_do_not_fit_are_refused(shapes: list[tuple[int, ...]]) -> No
     query, key, mask = (torch.zeros(shape) for shape in shapes)
     with pytest.raises(SteeringError, match="do not fit"):
         interaction_sum(query, key, mask.bool(), scaling=1.0, causal=False)
+
+
+@pytest.mark.parametrize("form", ["attention", "heads", "hidden"])
+def test_autocast_lowers_no_sum(form: str) -> None:
+    query, key = (tensor.detach().float().requires_grad_() for tensor in heads(T=6))
+    hidden = torch.randn(4, 6, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    rest: dict[str, Any] = {"scaling": 0.7, "causal": False}
+    inputs, loss = {
+        "attention": ((attention_of(query, key, MASK, 0.7, False).detach().requires_grad_(),), interaction_loss),
+        "heads": ((query, key), lambda q, k: interaction_sum(q, k, MASK, **rest)),
+        "hidden": ((hidden, query, key), lambda h, q, k: hidden_interaction_sum(h, q, k, MASK, **rest)),
+    }[form]
+    plain = loss(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(*inputs)
+        mine = torch.autograd.grad(found, inputs)
+    torch.testing.assert_close((found, mine), (plain, torch.autograd.grad(plain, inputs)), rtol=0, atol=0)
