@@ -24,8 +24,9 @@ ErrorType = Literal[
 ]
 # Statuses that any call under a key may have, whatever it does.
 EVERYWHERE = (400, 401, 403, 413, 429, 500, 503)
-# A close code of WebSockets: what was asked breaks the endpoint's policy.
+# Close codes of WebSockets: what was asked breaks the endpoint's policy, and the endpoint cannot go on.
 _POLICY_VIOLATION = 1008
+_INTERNAL_ERROR = 1011
 _LONGEST_REASON_BYTES = 120
 # A crowd may be wrong ten thousand times in the same way.
 _MOST_PROBLEMS = 50
@@ -159,7 +160,7 @@ class ApiError(HTTPException):
         """The answer to an error of the library. Paths of this machine stay here."""
         status = next((status for kind, status in _STATUS_OF if isinstance(error, kind)), 500)
         if status == 500:
-            return cls(500, "internal_error", "the endpoint met a fault; its log says more")
+            return cls.fault()
         parts = {"got": error.got, "expected": error.expected, "fix": error.fix}
         message = "; ".join([error.what, *(f"{name}: {value}" for name, value in parts.items() if value is not None)])
         if isinstance(error, errors.ProblemsError) and error.problems:
@@ -168,6 +169,19 @@ class ApiError(HTTPException):
         retry = _AWAY_S if isinstance(error, errors.StoreAwayError) else None
         retry = error.retry_after_s if isinstance(error, errors.OverloadedError) else retry
         return cls(status, code, message, retry_after_s=retry)
+
+    @classmethod
+    def of_stream(cls, error: Exception) -> ApiError:
+        """Why a stream that has begun breaks off. The log has what its reader cannot mend."""
+        if isinstance(error, ApiError):
+            return error
+        log.error("a stream met a fault", exc_info=error)
+        return cls.of(error) if isinstance(error, errors.SteerlineError) else cls.fault()
+
+    @classmethod
+    def fault(cls) -> ApiError:
+        """The answer to a fault in the code, of which nobody outside is told more."""
+        return cls(500, "internal_error", "the endpoint met a fault; its log says more")
 
 
 def responses(*statuses: int, refuses: type[ErrorBody] = ErrorBody) -> dict[int | str, dict[str, Any]]:
@@ -211,7 +225,7 @@ async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) ->
 async def close(websocket: WebSocket, error: ApiError) -> None:
     """End a WebSocket with the reason: before `accept` this is an HTTP 403, afterwards a close frame."""
     reason = error.message.encode()[:_LONGEST_REASON_BYTES].decode(errors="ignore")
-    await websocket.close(_POLICY_VIOLATION, reason)
+    await websocket.close(_POLICY_VIOLATION if error.status_code < 500 else _INTERNAL_ERROR, reason)
 
 
 async def _answer(connection: HTTPConnection, error: ApiError) -> JSONResponse | None:
@@ -276,4 +290,4 @@ async def _answer_library(connection: Request, error: Exception) -> Any:
 
 
 async def _answer_fault(connection: Request, error: Exception) -> Any:  # the server logs what was raised  # noqa: ARG001
-    return await _answer(connection, ApiError(500, "internal_error", "the endpoint met a fault; its log says more"))
+    return await _answer(connection, ApiError.fault())

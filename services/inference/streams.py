@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Protocol, TypeVar
@@ -19,10 +18,7 @@ from services.inference.asking import reported, used
 from services.inference.failures import error_of
 from services.inference.port import Inference
 from services.inference.responses import UsedTokens
-from steerline.errors import SteerlineError
 from steerline.inference.request import Delta, GenRequest, GenResult
-
-log = logging.getLogger("steerline.http")
 
 _DONE = "[DONE]"
 _CHARACTERS_PER_TOKEN = 4
@@ -161,12 +157,8 @@ async def to_the_end(texts: AsyncGenerator[str, None]) -> AsyncGenerator[str, No
         try:
             async for text in texts:
                 yield text
-        except ApiError as error:
-            yield _told(error)
-        except Exception as error:  # whatever it is, the client is told in the way that it can read
-            log.exception("a stream met a fault")
-            fault = ApiError(500, "internal_error", "the endpoint met a fault; its log says more")
-            yield _told(ApiError.of(error) if isinstance(error, SteerlineError) else fault)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client is told in the way that it can read
+            yield json.dumps(ApiError.of_stream(error).body())
     yield _DONE
 
 
@@ -189,7 +181,3 @@ async def _continued(first: tuple[int, Delta], rest: Numbered) -> Numbered:
         yield first
         async for item in rest:
             yield item
-
-
-def _told(error: ApiError) -> str:
-    return json.dumps(error.body())

@@ -59,7 +59,7 @@ def routes(desk: Desk, following: Following) -> APIRouter:
             200: {
                 "description": "Lines of JSON, or with `Accept: text/event-stream` events whose `id` is their number: "
                 "first those that are there, then those that come, at last an event `end`; or an event `error` (a "
-                "line with `error`) when the key is revoked or expires meanwhile.",
+                "line with `error`) when the key is revoked or expires meanwhile, or the endpoint meets a fault.",
                 "content": {LINES: {"schema": {"type": "string"}}, SSE: {"schema": {"type": "string"}}},
             },
         },
@@ -134,8 +134,8 @@ async def _sse(parts: AsyncGenerator[Part, None]) -> AsyncIterator[bytes]:
                             left -= len(text)
                         if left < 0:
                             return
-    except ApiError as error:
-        yield b"event: error\ndata: %s\n\n" % json.dumps(error.body()).encode()
+    except Exception as error:  # noqa: BLE001  whatever it is, the reader is told in the way that it can read
+        yield b"event: error\ndata: %s\n\n" % json.dumps(ApiError.of_stream(error).body()).encode()
 
 
 async def _lines(parts: AsyncGenerator[Part, None]) -> AsyncIterator[bytes]:
@@ -155,8 +155,8 @@ async def _lines(parts: AsyncGenerator[Part, None]) -> AsyncIterator[bytes]:
                             left -= len(text)
                         if left < 0:
                             return
-    except ApiError as error:
-        yield json.dumps(error.body()).encode() + b"\n"
+    except Exception as error:  # noqa: BLE001  whatever it is, the reader is told in the way that it can read
+        yield json.dumps(ApiError.of_stream(error).body()).encode() + b"\n"
 
 
 def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -218,7 +218,8 @@ class _Socket:
         """Until the end, or for so long as one connection goes; the code and the reason to close it with.
 
         Raises:
-            ApiError: its key goes no longer, as the other side has been told.
+            ApiError: its key goes no longer, or a fault ends it, as the other side has been told.
+            WebSocketDisconnect: the other side has gone.
         """
         left = MOST_BYTES
         try:
@@ -235,9 +236,12 @@ class _Socket:
                             left -= sum(len(line.json) for line in part)
                             if left < 0:
                                 return _COME_AGAIN, "come again behind the last event"
-        except ApiError as error:
-            await self._send({"type": "error", **error.body()})
+        except WebSocketDisconnect:
             raise
+        except Exception as error:
+            told = ApiError.of_stream(error)
+            await self._send({"type": "error", **told.body()})
+            raise told from error
         return 1000, ""
 
     async def _receive(self) -> None:

@@ -132,14 +132,21 @@ class _Watch:
         self._quick_s = quick_s
         self._slow_s = slow_s
         self._standing: Standing | None = None
+        self._fault: Exception | None = None
         self._changed = asyncio.Condition()
         self._looker = asyncio.create_task(self._look(), name=f"followers of {sim}")
         self._pages: OrderedDict[object, asyncio.Task[tuple[list[Line], int]]] = OrderedDict()
 
     async def beyond(self, after: int, seconds: float) -> Standing | None:
-        """How the simulation stands, once that is news to a reader who has come so far; none if nothing comes."""
+        """How the simulation stands, once that is news to a reader who has come so far; none if nothing comes.
+
+        Raises:
+            Exception: what ended the looks at it, a fault.
+        """
 
         def is_news() -> bool:
+            if self._fault is not None:
+                raise self._fault
             return self._standing is not None and (self._standing.seq > after or self._standing.is_final)
 
         try:
@@ -167,6 +174,14 @@ class _Watch:
         await asyncio.gather(self._looker, *self._pages.values(), return_exceptions=True)
 
     async def _look(self) -> None:
+        try:
+            await self._look_until_the_end()
+        except Exception as error:  # noqa: BLE001  whatever it is, it is raised where the events are read
+            self._fault = error
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _look_until_the_end(self) -> None:
         pause = self._quick_s
         while self._standing is None or not self._standing.is_final:
             try:

@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 from services.http import standing
 from services.http.access import SOCKET_KEY_PREFIX, SOCKET_PROTOCOL
 from steerline.config.simulation import SimulationSpec
+from steerline.errors import StoreAwayError
 from steerline.simulation.event import Event, EventDraft, seal
 from steerline.simulation.game import Game
 from steerline.simulation.runner import run
@@ -256,6 +257,38 @@ def test_streams_of_a_key_that_is_revoked_end_and_say_why(
             store.post("s", Control("stop", "stop", {}))
             run(seat, store=store, sim="s")
             assert "event: end" in list(others)
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault", "code"),
+    [
+        ("events", StoreAwayError("the simulation store does not answer"), "store"),
+        ("events", RuntimeError("a secret"), "internal_error"),
+        ("find", RuntimeError("a secret"), "internal_error"),
+    ],
+)
+@pytest.mark.timeout(60)
+def test_streams_that_a_fault_ends_say_so(
+    store: Store, address: str, monkeypatch: pytest.MonkeyPatch, asked: str, fault: Exception, code: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise fault
+
+    kept(store)
+    monkeypatch.setattr(store, asked, broken)
+    path = f"{address}/v1/simulations/s/events"
+    *_, last = sse(httpx.get(path, headers=SSE, timeout=20).text)
+    assert (last["event"], json.loads(last["data"])["error"]["code"]) == ("error", code)
+    for follow in ("false", "true"):
+        last_line = httpx.get(path, params={"follow": follow}, timeout=20).text.splitlines()[-1]
+        assert json.loads(last_line)["error"]["code"] == code
+    with connect(f"{address.replace('http', 'ws')}/v1/simulations/s/ws") as line:
+        told = json.loads(line.recv(20))["error"]
+        assert (told["code"], "secret" in told["message"]) == (code, False)
+        with pytest.raises(ConnectionClosedError) as closed:
+            line.recv(20)
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1011, told["message"])
 
 
 def test_answers_over_a_socket_count_and_need_a_key_that_is_still_good(tmp_path: Path, store: Store) -> None:
