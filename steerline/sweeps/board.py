@@ -45,11 +45,6 @@ class Board:
             self._add_point(Point(dict(values)))
 
     @property
-    def going(self) -> list[Trial]:
-        """Trials that are handed out and have not ended."""
-        return [trial for trials in self.trials.values() for trial in trials if trial.name in self._going]
-
-    @property
     def is_done(self) -> bool:
         """Whether nothing is going and nothing will be handed out."""
         return not self._going and (self.closed or (self._controlled and not self._queue))

@@ -34,7 +34,7 @@ from steerline.errors import SteerlineError
 from steerline.home import HOME_VARIABLE, home
 from steerline.orchestration.preflight import ClusterResources
 from steerline.sweeps.board import Board
-from steerline.sweeps.kinds import Ended, Running, SharedTrials, TrialKind, WholeTrials
+from steerline.sweeps.kinds import Ended, Running, SharedTrials, StopSign, TrialKind, WholeTrials
 from steerline.sweeps.ledger import Found
 from steerline.tracking.references import RunRef
 
@@ -74,7 +74,7 @@ class _Context:
     sweep: SweepSpec
     kind: TrialKind
     run: RunRef | None
-    stop_at: float | None
+    stop: StopSign
     environment: Mapping[str, str]
 
 
@@ -103,7 +103,7 @@ def carry_out(board: Board, kind: TrialKind, run: RunRef | None, folder: Path, t
     if sweep.search.kind == "tpe":
         chunk = min(chunk, _LEARNING_CHUNK)
     supply = _Supply(board, limit=limit, chunk=chunk, stop_at=stop_at)
-    context = _Context(sweep, kind, run, stop_at, {**_environment(), **passed_on()})
+    context = _Context(sweep, kind, run, StopSign(stop_at, stop_request(folder)), {**_environment(), **passed_on()})
     resources = _resources(sweep) if light else _WATCHER
     scratch = folder / "tune"
     tuner = tune.Tuner(
@@ -125,6 +125,11 @@ def carry_out(board: Board, kind: TrialKind, run: RunRef | None, folder: Path, t
     )
     tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def stop_request(folder: Path) -> Path:
+    """A file in a sweep's folder whose presence asks the trials that are going to save and end."""
+    return folder / "stop-requested"
 
 
 def concurrency(sweep: SweepSpec, cluster: ClusterResources, *, light: bool) -> int:
@@ -251,7 +256,7 @@ class _WholeTrial(tune.Trainable):
         (work,) = _from_json(context.sweep, config[_WORK])
         self._last: dict[str, Any] = {_STEP: 0}
         assert isinstance(context.kind, WholeTrials)
-        self._running: Running | None = context.kind.start(work, context.sweep, context.run, context.stop_at)
+        self._running: Running | None = context.kind.start(work, context.sweep, context.run, context.stop)
 
     def step(self) -> dict[str, Any]:
         """The next thing that happens to it."""

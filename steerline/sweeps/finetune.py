@@ -14,7 +14,7 @@ from steerline.config.sweep_metrics import training_tokens
 from steerline.config.sweep_points import Trial
 from steerline.errors import SteerlineError, TrainingError
 from steerline.evaluation.results import EvaluationResult
-from steerline.sweeps.kinds import Along, Ended, Running, WholeTrials
+from steerline.sweeps.kinds import Along, Ended, Running, StopSign, WholeTrials
 from steerline.sweeps.ledger import Found
 from steerline.tracking.references import RunRef
 from steerline.training.driver import STOPPED_EXIT_CODE, Driver
@@ -28,10 +28,10 @@ _POLL_S = 0.2
 class FinetuneTrials(WholeTrials):
     """Fine-tuning jobs as trials."""
 
-    def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop_at: float | None) -> Running:
+    def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop: StopSign) -> Running:
         """Begin the run, or go on from its last checkpoint."""
         place = None if run is None else Place(run.run_id, trial.label)
-        return _Run(trial, followed(sweep), place, stop_at)
+        return _Run(trial, followed(sweep), place, stop)
 
 
 def followed(sweep: SweepSpec) -> tuple[str, ...]:
@@ -45,10 +45,10 @@ def followed(sweep: SweepSpec) -> tuple[str, ...]:
 class _Run:
     """A run whose driver works in a thread. What it has measured is read from its folder, where its workers write."""
 
-    def __init__(self, trial: Trial, names: Sequence[str], place: Place | None, stop_at: float | None) -> None:
+    def __init__(self, trial: Trial, names: Sequence[str], place: Place | None, stop: StopSign) -> None:
         assert isinstance(trial.spec, FinetuneSpec)
         self._job = Job.of(trial.spec)
-        self._names, self._stop_at = names, stop_at
+        self._names, self._stop = names, stop
         self._told = max(self._curve(), default=-1)
         self._began = time.monotonic()
         self._driver = Driver(Loaded(self._job.spec, {}, ()), place)
@@ -65,21 +65,19 @@ class _Run:
                 if step > self._told:
                     self._told = step
                     return Along(step, metrics)
-            if self._stop_at is not None and time.time() > self._stop_at:
+            if self._stop.is_up():
                 self._driver.request_stop()
             self._thread.join(_POLL_S)
         return Ended(self._ended())
 
     def stop(self) -> None:
         """Save, end, and give the workers back."""
-        while self._thread.is_alive():
-            # Ray Train clears old requests when it begins, so one that came too early is repeated.
-            self._driver.request_stop()
-            self._thread.join(_POLL_S)
+        self._driver.request_stop()
+        self._thread.join()
 
     def _work(self) -> None:
         try:
-            self._exit_code = self._driver.run()
+            self._exit_code = STOPPED_EXIT_CODE if self._stop.is_up() else self._driver.run()
         except BaseException as error:  # noqa: BLE001  handed over to the thread that asks
             self._error = error
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 from steerline.config.sweep import BaseSpec, SweepSpec
@@ -46,6 +48,23 @@ class Ended:
     found: Found | None
 
 
+@dataclass(frozen=True)
+class StopSign:
+    """Tells trials when to save and end. Travels to their processes, whichever node they are on.
+
+    Args:
+        at: seconds since 1970 from which on it is up; none sets no time.
+        request: a file on storage that all nodes share; it is up while there is one.
+    """
+
+    at: float | None
+    request: Path
+
+    def is_up(self) -> bool:
+        """Whether to end now."""
+        return (self.at is not None and time.time() > self.at) or self.request.exists()
+
+
 class Running(Protocol):
     """A trial that runs."""
 
@@ -64,14 +83,14 @@ class WholeTrials(ABC):
     """A kind whose trials are jobs of their own, which train. Travels to the workers, so it is small."""
 
     @abstractmethod
-    def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop_at: float | None) -> Running:
+    def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop: StopSign) -> Running:
         """Begin a trial, or go on with it.
 
         Args:
             trial: the trial.
             sweep: the sweep, whose metrics are followed.
             run: the sweep's run, under which MLflow shows it; none records nowhere.
-            stop_at: seconds since 1970 at which it saves and stops; none lets it end.
+            stop: when it saves and ends.
         """
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from steerline.config.finetune import FinetuneSpec
 from steerline.config.inference import LocalBackendSpec
 from steerline.config.load import Loaded
 from steerline.config.render import resolved_json, run_name
@@ -19,7 +18,7 @@ from steerline.errors import SteerlineError, SweepError
 from steerline.home import storage_folder
 from steerline.models.sources import describe
 from steerline.sweeps.board import Board
-from steerline.sweeps.driver import carry_out
+from steerline.sweeps.driver import carry_out, stop_request
 from steerline.sweeps.kinds import SharedTrials, TrialKind, kind_of
 from steerline.sweeps.ledger import Found, Ledger
 from steerline.sweeps.record import PATIENCE_S, TrialRecorder
@@ -27,7 +26,7 @@ from steerline.sweeps.report import write_report
 from steerline.sweeps.selection import select
 from steerline.tracking.recorder import Recorder
 from steerline.tracking.references import RunRef, run_url
-from steerline.training.job import Job, Outcome
+from steerline.training.job import Outcome
 from steerline.training.opening import open_run
 
 STOPPED_EXIT_CODE = 130
@@ -67,12 +66,8 @@ class Sweep:
         self._stopping = True
         if self._board is not None:
             self._board.closed = True
-            for trial in self._board.going:
-                if isinstance(trial.spec, FinetuneSpec):
-                    job = Job.of(trial.spec)
-                    # It may not have come so far as to make its folder.
-                    job.folder.mkdir(parents=True, exist_ok=True)
-                    job.stop_request.touch()
+            # Trials look for it by themselves: one that is about to begin sees it too.
+            stop_request(self.folder).touch()
 
     def run(self) -> int:
         """Run all trials that have not ended, choose among the points, and report. Returns the exit code.
@@ -116,7 +111,12 @@ class Sweep:
             )
 
     def _carry_out(self, run: RunRef, recorder: Recorder) -> str:
+        # An earlier attempt's.
+        stop_request(self.folder).unlink(missing_ok=True)
         board = self._board = Board(self._spec, Ledger(self.folder))
+        if self._stopping:
+            # It was asked before there was a board to close.
+            self.request_stop()
         total = num_trials(self._spec)
         known = len(board.ledger.records)
         self._say(f"{total} trials" + (f", {known} of them known from before" if known else ""))

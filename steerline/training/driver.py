@@ -34,6 +34,8 @@ class Driver:
         self._loaded = loaded
         self._place = place
         self._job = Job.of(loaded.spec)
+        # An earlier attempt's. One that comes from now on holds, also while the run is still being opened.
+        self._job.stop_request.unlink(missing_ok=True)
 
     def request_stop(self) -> None:
         """Ask the workers to save after the step they are at, and to end."""

@@ -61,7 +61,6 @@ def train(job: Job) -> Outcome:
     """
     cluster = job.spec.cluster
     job.folder.mkdir(parents=True, exist_ok=True)
-    job.stop_request.unlink(missing_ok=True)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job},

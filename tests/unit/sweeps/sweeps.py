@@ -8,7 +8,7 @@ from typing import Any
 from steerline.config.finetune import FinetuneSpec
 from steerline.config.sweep import SweepSpec
 from steerline.config.sweep_points import Trial
-from steerline.sweeps.kinds import Along, Ended, Running, SharedTrials, WholeTrials
+from steerline.sweeps.kinds import Along, Ended, Running, SharedTrials, StopSign, WholeTrials
 from steerline.sweeps.ledger import Found
 from steerline.tracking.references import RunRef
 
@@ -90,5 +90,5 @@ class SteppedTrials(WholeTrials):
 
     steps = 9
 
-    def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop_at: float | None) -> Running:
+    def start(self, trial: Trial, sweep: SweepSpec, run: RunRef | None, stop: StopSign) -> Running:
         return Steps(trial, self.steps)
