@@ -104,15 +104,17 @@ class Engine:
         self._thread.shutdown(wait=False)
 
     def _work(self) -> None:
-        with torch.inference_mode():
-            while self._has_rows():
-                self._join()
-                parts, back = self._schedule.plan()
-                with self._lock:
-                    self._waiting.extendleft(reversed(back))
-                if parts:
-                    self._pass(parts)
-        openmp.release()
+        try:
+            with torch.inference_mode():
+                while self._has_rows():
+                    self._join()
+                    parts, back = self._schedule.plan()
+                    with self._lock:
+                        self._waiting.extendleft(reversed(back))
+                    if parts:
+                        self._pass(parts)
+        finally:
+            openmp.release()
 
     def _ended(self, work: Future[None]) -> None:
         """Tells all rows of a fault."""

@@ -31,9 +31,10 @@ class AdaptedBackend:
         Raises:
             ModelError: it does not fit the base.
         """
-        adapter = read_adapter(folder, base.model, base.model.dtype, device_of(base.model))
-        openmp.release()
-        return cls(base, adapter)
+        try:
+            return cls(base, read_adapter(folder, base.model, base.model.dtype, device_of(base.model)))
+        finally:
+            openmp.release()
 
     @property
     def limits(self) -> BackendLimits:

@@ -79,6 +79,22 @@ def test_neither_who_loads_a_model_keeps_helpers_nor_an_engine_without_rows(two_
         asyncio.run(backend.close())
 
 
+def test_an_engine_that_a_fault_ends_keeps_no_helpers(two_threads: None) -> None:
+    backend = served(tiny_model("llama"))
+
+    def broken(_: object, inputs: object, output: object) -> None:
+        compute()
+        raise RuntimeError("out of order")
+
+    backend.model.base_model.register_forward_hook(broken)
+    before = threads()
+    with pytest.raises(RuntimeError, match="out of order"):
+        asyncio.run(backend.generate([complete("salt")]))
+    backend._engine._thread.submit(int).result()
+    assert num_new(before, 2) == 2  # the engine's own, and that of prompts
+    asyncio.run(backend.close())
+
+
 def test_who_reads_an_adapter_keeps_no_helpers(two_threads: None, tmp_path: Path) -> None:
     # Torch computes with one thread what has less than 32768 numbers.
     save_adapter(tiny_model("llama", hidden=512), tmp_path, r=128, target_modules=["q_proj"])
