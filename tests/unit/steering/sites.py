@@ -19,9 +19,12 @@ class Ffn(nn.Module):
         self.down = nn.Linear(F, D)
         self.flatten = flatten
 
+    def keys(self, x: Tensor) -> Tensor:
+        """In the shape in which they are computed: on some processors another one rounds otherwise."""
+        return torch.tanh(self.up(x.reshape(-1, D) if self.flatten else x))
+
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, D) if self.flatten else x
-        return x + self.down(torch.tanh(self.up(rows))).view(x.shape)
+        return x + self.down(self.keys(x)).view(x.shape)
 
 
 class Ffns(nn.Module):
