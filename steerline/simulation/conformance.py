@@ -95,6 +95,9 @@ class _Watched(Scenario[Any]):
             check_plain(dict(event), "an event of resolve")
         return resolution
 
+    def settled(self, state: State, rng: CounterRng) -> State:
+        return self._checked("settled", state, rng)
+
     def done(self, state: State) -> bool:
         return bool(self._checked("done", state))
 

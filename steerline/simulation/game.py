@@ -7,6 +7,7 @@ from typing import Any
 
 from steerline.config.render import identity_hash
 from steerline.config.simulation import SimulationSpec
+from steerline.errors import SimulationError
 from steerline.simulation.names import scenario
 from steerline.simulation.observation import Prompt
 from steerline.simulation.prompting import compose
@@ -31,9 +32,18 @@ class Game:
         """Look up what a spec names.
 
         Raises:
-            SimulationError: something it names does not exist, or does not take its settings.
+            SimulationError: something it names does not exist, or does not take its settings or the engine's mode.
         """
-        return cls(spec, scenario(spec.scenario, spec.params), topology_of(spec.topology), CounterRng(spec.seed))
+        played = scenario(spec.scenario, spec.params)
+        if spec.engine == "sequential" and not played.takes_turns:
+            raise SimulationError(
+                f"all move at once in {spec.scenario}",
+                where="engine",
+                got="sequential",
+                expected="simultaneous | event",
+                fix="set `engine: simultaneous`",
+            )
+        return cls(spec, played, topology_of(spec.topology), CounterRng(spec.seed))
 
     def prompt(self, turn: Turn) -> Prompt:
         """What a model is asked at a turn: the scenario's prompt, or its rules with a question from outside."""

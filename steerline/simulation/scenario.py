@@ -113,6 +113,8 @@ class Scenario(ABC, Generic[P]):
     """The cells of the survey's table that it fills."""
     scripted: ClassVar[Mapping[str, Policy]]
     """Scripted brains by name, at least three. A policy answers in text that is parsed as a model's is."""
+    takes_turns: ClassVar[bool] = True
+    """Whether its actors may move one after another, so that `resolve` gets one action at a time."""
 
     def __init__(self, params: P) -> None:
         self.params = params
@@ -136,6 +138,10 @@ class Scenario(ABC, Generic[P]):
     @abstractmethod
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
         """What the actions lead to. They come in order of agent ids; settle conflicts by keyed draws of `rng`."""
+
+    def settled(self, state: State, rng: CounterRng) -> State:
+        """The world at the end of a tick, when nobody moves any more: where actors take turns, their round is over."""
+        return state
 
     @abstractmethod
     def done(self, state: State) -> bool:

@@ -140,6 +140,7 @@ def _asked(scene: Scene, turn: Turn, decision: Decision) -> int:
 def _commit(scene: Scene) -> None:
     game, world = scene.game, scene.world
     world.topology = game.topology.step(world.topology, scene.actions, scene.rng.within("topology"))
+    world.state = game.scenario.settled(world.state, scene.rng.within("settled"))
     values = {name: float(value) for name, value in game.scenario.metrics(world.state).items()}
     scene.log("metrics", "metric.recorded", {"values": values})
     # Rates are counted by the tick.

@@ -94,6 +94,7 @@ class Debate(Scenario[DebateParams]):
             "votes": [],  # per round, the answer with most votes
             "said": {},  # last text by agent
             "judgement": None,
+            # "answered": who has spoken in a round that is not over, while debaters take turns
         }
 
     def who_acts(self, state: State) -> Sequence[str]:
@@ -119,15 +120,22 @@ class Debate(Scenario[DebateParams]):
         before = state["answers"][-1] if state["answers"] else {}
         answers = {agent: given.get(agent, before.get(agent)) for agent in state["debaters"]}
         vote = _plurality(list(answers.values()), rng)
+        earlier = len(state["answers"]) - _is_open(state)
         new = {
-            **state,
-            "answers": [*state["answers"], answers],
-            "votes": [*state["votes"], vote],
+            **self.settled(state, rng),
+            "answers": [*state["answers"][:earlier], answers],
+            "votes": [*state["votes"][:earlier], vote],
             "said": {**state["said"], **texts},
         }
+        answered = {*state.get("answered", ()), *actions}
+        if answered < set(state["debaters"]):
+            new["answered"] = sorted(answered)
         manner: Paradigm = "debate" if self.params.paradigm == "debate" else "cooperate"
         messages = [Draft(agent, text, data=given[agent], paradigm=manner) for agent, text in texts.items()]
         return Resolution(new, [{"answers": answers, "vote": vote}], messages=messages if self._is_heard(new) else [])
+
+    def settled(self, state: State, rng: CounterRng) -> State:
+        return {name: value for name, value in state.items() if name != "answered"} if _is_open(state) else state
 
     def done(self, state: State) -> bool:
         return self._is_over(state) and (not state["judges"] or state["judgement"] is not None)
@@ -184,7 +192,7 @@ class Debate(Scenario[DebateParams]):
 
     def _is_over(self, state: State) -> bool:
         """Whether the debaters have said all."""
-        return len(state["answers"]) > self.params.rounds
+        return len(state["answers"]) - _is_open(state) > self.params.rounds
 
     def _is_heard(self, state: State) -> bool:
         return bool(state["judges"]) or not self._is_over(state)
@@ -340,6 +348,11 @@ def _options(observation: Observation) -> tuple[list[int], int]:
     """What can be said, and what is right: scripted agents can calculate, and err at rates of their own."""
     known = candidates(observation.facts["operands"], 4)
     return observation.facts["options"] or known, known[0]
+
+
+def _is_open(state: State) -> bool:
+    """Whether debaters who take turns are in the middle of a round."""
+    return "answered" in state
 
 
 def _question(state: State) -> str:

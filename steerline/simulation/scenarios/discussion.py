@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 from typing import Any
@@ -71,6 +72,7 @@ class Discussion(Scenario[DiscussionParams]):
             "round": 0,  # rounds spoken
             "said": dict.fromkeys(speakers, ""),  # the last statement by speaker
             "votes": {},  # candidate by voter
+            # "asked": who has moved in a round that is not over, while speakers take turns
             "answer": None,
             "by": None,
         }
@@ -97,17 +99,18 @@ class Discussion(Scenario[DiscussionParams]):
         return Observation(legal, f"{asked}\nWhat was said last:\n{heard}\n{task}", facts=facts)
 
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
-        if not self._is_said(state):
-            return self._spoken(state, actions)
-        if state["editor"] is not None:
+        if self._is_said(state) and state["editor"] is not None:
             text = str(actions[state["editor"]].payload) if state["editor"] in actions else ""
             return self._answered(state, text, state["editor"])
-        votes = {agent: action.payload for agent, action in actions.items() if action.payload != NO_VOTE}
-        counts = Counter(votes.values())
-        most = max(counts.values(), default=0)
-        leaders = sorted(name for name in state["speakers"] if counts[name] == most)
-        winner = rng.choice(leaders, "tie")
-        return self._answered({**state, "votes": votes}, state["said"][winner], winner)
+        asked = {*state.get("asked", ()), *actions}
+        is_whole = not asked < set(state["speakers"])
+        moved = self._voted(state, actions) if self._is_said(state) else self._spoken(state, actions, is_whole)
+        if is_whole:
+            return self._closed(moved, rng)
+        return replace(moved, state={**moved.state, "asked": sorted(asked)})
+
+    def settled(self, state: State, rng: CounterRng) -> State:
+        return self._closed(Resolution(state), rng).state if "asked" in state else state
 
     def done(self, state: State) -> bool:
         return state["answer"] is not None
@@ -170,16 +173,31 @@ class Discussion(Scenario[DiscussionParams]):
     def _ballot(self, state: State) -> ActionSpec:
         return Choice(tuple(state["speakers"]), default=NO_VOTE)
 
-    def _spoken(self, state: State, actions: Mapping[str, Action]) -> Resolution:
-        """A round of statements. Who says nothing stands by what they said before."""
+    def _spoken(self, state: State, actions: Mapping[str, Action], is_whole: bool) -> Resolution:
+        """Statements of a round. Who says nothing stands by what they said before."""
         said = {agent: str(action.payload) for agent, action in actions.items() if action.payload}
-        new = {**state, "round": state["round"] + 1, "said": {**state["said"], **said}}
-        if self._is_said(new) and state["editor"] is None and len(state["speakers"]) == 1:
-            (alone,) = state["speakers"]
-            return self._answered(new, new["said"][alone], alone)
         # What is said last stands in the ballot, and before the editor, as it was said.
-        heard = [] if self._is_said(new) else [Draft(agent, text, data=text) for agent, text in said.items()]
-        return Resolution(new, messages=heard)
+        is_last = is_whole and state["round"] + 1 >= self.params.rounds
+        heard = [] if is_last else [Draft(agent, text, data=text) for agent, text in said.items()]
+        return Resolution({**state, "said": {**state["said"], **said}}, messages=heard)
+
+    def _voted(self, state: State, actions: Mapping[str, Action]) -> Resolution:
+        votes = {agent: action.payload for agent, action in actions.items() if action.payload != NO_VOTE}
+        return Resolution({**state, "votes": {**state["votes"], **votes}})
+
+    def _closed(self, moved: Resolution, rng: CounterRng) -> Resolution:
+        """A round that is over: of statements, or the vote."""
+        state = {name: value for name, value in moved.state.items() if name != "asked"}
+        if not self._is_said(state):
+            state["round"] += 1
+            if not (self._is_said(state) and state["editor"] is None and len(state["speakers"]) == 1):
+                return replace(moved, state=state)
+            (winner,) = state["speakers"]
+        else:
+            counts = Counter(state["votes"].values())
+            most = max(counts.values(), default=0)
+            winner = rng.choice(sorted(name for name in state["speakers"] if counts[name] == most), "tie")
+        return self._answered(state, state["said"][winner], winner)
 
     def _answered(self, state: State, text: str, agent: str) -> Resolution:
         return Resolution({**state, "answer": text, "by": agent}, [{"answer": text, "by": agent}])

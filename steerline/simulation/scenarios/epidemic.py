@@ -97,6 +97,7 @@ class Epidemic(Scenario[EpidemicParams]):
     """An epidemic among thousands, some of whom decide for themselves."""
 
     Params = EpidemicParams
+    takes_turns = False
     coverage = Coverage(
         domain="disease",
         interface=frozenset({"sandbox"}),

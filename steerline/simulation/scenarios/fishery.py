@@ -56,6 +56,7 @@ class Fishery(Scenario[FisheryParams]):
     """The fishery, with talk before each catch."""
 
     Params = FisheryParams
+    takes_turns = False
     coverage = Coverage(
         domain="society",
         interface=frozenset({"sandbox"}),

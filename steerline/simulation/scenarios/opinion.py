@@ -77,6 +77,7 @@ class Opinion(Scenario[OpinionParams]):
     """Opinion dynamics in a town, some of whose people decide for themselves."""
 
     Params = OpinionParams
+    takes_turns = False
     coverage = Coverage(
         domain="society",
         interface=frozenset({"none"}),

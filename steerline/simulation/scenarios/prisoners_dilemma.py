@@ -76,6 +76,7 @@ class PrisonersDilemma(Scenario[PrisonersDilemmaParams]):
     """The iterated prisoner's dilemma among two or more."""
 
     Params = PrisonersDilemmaParams
+    takes_turns = False
     coverage = Coverage(
         domain="game",
         interface=frozenset({"sandbox"}),

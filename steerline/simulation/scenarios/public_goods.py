@@ -52,6 +52,7 @@ class PublicGoods(Scenario[PublicGoodsParams]):
     """The public goods game, with or without costly punishment."""
 
     Params = PublicGoodsParams
+    takes_turns = False
     coverage = Coverage(
         domain="economy",
         interface=frozenset({"sandbox"}),

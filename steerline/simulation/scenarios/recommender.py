@@ -69,6 +69,7 @@ class Recommender(Scenario[RecommenderParams]):
     """Users, a catalogue, and what is shown to whom."""
 
     Params = RecommenderParams
+    takes_turns = False
     coverage = Coverage(
         domain="recommender",
         interface=frozenset({"sandbox"}),

@@ -63,6 +63,7 @@ class Werewolf(Scenario[WerewolfParams]):
     """The game of werewolf."""
 
     Params = WerewolfParams
+    takes_turns = False
     coverage = Coverage(
         domain="game",
         interface=frozenset({"sandbox"}),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from steerline.config.load import changed
 from steerline.config.simulation_agents import AgentSpec, Profile, ScriptedBrain
 from steerline.config.simulation_topology import ChainTopology, StarTopology
 from steerline.errors import SimulationError
@@ -192,3 +193,33 @@ def test_a_debate_of_judges_or_of_crossed_limits_is_refused() -> None:
         run(spec.model_copy(update={"agents": (JUDGE,)}))
     with pytest.raises(SimulationError, match="low is above high"):
         run(game(["independent"], low=9, high=3))
+
+
+def test_debaters_who_take_turns_hear_each_other_within_a_round_and_a_round_is_all_of_them() -> None:
+    brains = Texts(agent_1=["ANSWER: 1"] * 2, agent_2=["ANSWER: 2"] * 2, agent_3=["ANSWER: 3"] * 2)
+    spec = game(["stubborn"] * 3, rounds=1, options=0).model_copy(update={"engine": "sequential"})
+    result = run(spec, brains)
+    assert [(turn.observation.tick, turn.agent.id) for turn in brains.turns] == [
+        (tick, f"agent-{n}") for tick in (0, 1) for n in (1, 2, 3)
+    ]
+    heard = [[message.data for message in turn.observation.messages] for turn in brains.turns]
+    assert heard == [[], [1], [1, 2], [2, 3], [3, 1], [1, 2]]
+    assert result.outcome["rounds"] == 1
+    assert result.state["answers"] == [{"agent-1": 1, "agent-2": 2, "agent-3": 3}] * 2
+
+
+def test_a_round_in_turns_ends_with_its_tick_also_where_some_are_silent() -> None:
+    masks = {
+        "kind": "masks",
+        "nodes": ["agent-1", "agent-2"],
+        "spatial": [[[0, 1], [0, 0]]] * 2,
+        "temporal": [[[0, 0], [0, 0]]] * 2,
+        "active": [[1, 0], [0, 1]],
+    }
+    spec = changed(game(["stubborn"] * 2, rounds=1), {"engine": "sequential", "topology": masks}, "here")
+    state = run(spec).state
+    assert [[agent for agent, said in answers.items() if said is not None] for answers in state["answers"]] == [
+        ["agent-1"],
+        ["agent-1", "agent-2"],
+    ]
+    assert "answered" not in state

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import groupby
+
 import pytest
 
+from steerline.config.load import changed
 from steerline.config.simulation_agents import Profile
 from steerline.errors import SimulationError
 from steerline.simulation.oracle import Oracle, consult
@@ -54,3 +58,21 @@ def test_agents_that_cannot_discuss_are_refused(roles: list[str]) -> None:
     seats = [Seat(str(n), Profile(role=role)) for n, role in enumerate(roles)]
     with pytest.raises(SimulationError):
         Discussion(DiscussionParams()).reset(seats, CounterRng(0))
+
+
+def test_who_speaks_in_turns_hears_those_before_and_the_vote_is_of_all() -> None:
+    result = run(game(["stubborn"] * 3, rounds=2).model_copy(update={"engine": "sequential"}))
+    spoke = {event.agent: event.seq for event in result.of_kind("action.taken") if event.tick == 0}
+    delivered = [(event.seq, name) for event in result.of_kind("msg.delivered") for name in event.payload["recipients"]]
+    heard = Counter(name for seq, name in delivered if seq < spoke[name])
+    assert [heard[f"agent-{n}"] for n in (1, 2, 3)] == [0, 1, 2]
+    assert [len(list(events)) for _, events in groupby(result.of_kind("action.taken"), lambda e: e.tick)] == [3, 3, 3]
+    assert result.outcome["rounds"] == 2
+    assert result.state["votes"] == {f"agent-{n}": f"agent-{n}" for n in (1, 2, 3)}
+
+
+def test_a_vote_in_turns_that_not_all_cast_ends_with_its_tick() -> None:
+    masks = {"kind": "masks", "nodes": ["agent-1", "agent-2"], "spatial": [[[0, 0]] * 2] * 2}
+    masks |= {"temporal": [[[0, 0]] * 2] * 2, "active": [[1, 1], [0, 1]]}
+    spec = changed(game(["stubborn"] * 2, rounds=1), {"engine": "sequential", "topology": masks}, "here")
+    assert run(spec).outcome["by"] == "agent-2"

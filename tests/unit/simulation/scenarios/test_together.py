@@ -6,7 +6,9 @@ import pytest
 
 from steerline.config.simulation import SimulationSpec
 from steerline.errors import SimulationError
+from steerline.simulation.game import Game
 from steerline.simulation.runner import run
+from steerline.simulation.sample import sample
 from steerline.simulation.scenarios import fishery, opinion, prisoners_dilemma, public_goods, ultimatum
 
 GAMES = [
@@ -29,3 +31,9 @@ def test_two_may_bargain_one_after_the_other() -> None:
     spec = ultimatum.game([("a", "fair"), ("b", "fair")], rounds=2)
     in_turns = run(spec.model_copy(update={"engine": "sequential"}))
     assert in_turns.outcome["earned"] == run(spec).outcome["earned"]
+
+
+@pytest.mark.parametrize("name", ["werewolf", "epidemic", "recommender"])
+def test_a_world_that_moves_as_one_is_refused_before_it_begins(name: str) -> None:
+    with pytest.raises(SimulationError, match=f"all move at once in {name}"):
+        Game.of(sample(name).model_copy(update={"engine": "sequential"}))
