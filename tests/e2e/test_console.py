@@ -23,6 +23,7 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+TABLET = {"width": 768, "height": 1024}
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1440, "height": 900}
 WAIT_MS = 15_000
@@ -439,7 +440,7 @@ def test_of_several_things_to_mend_each_stays_marked_until_it_is_mended(enter: E
     longest.fill("2000")
     expect(longest).not_to_have_attribute("aria-invalid", "true")
     expect(ticks).to_have_attribute("aria-invalid", "true")
-    expect(alert).to_contain_text("maximum ticks")
+    expect(alert).to_contain_text("Maximum ticks")
     ticks.fill("4")
     expect(alert).to_be_hidden()
     person.presses("Start")
@@ -793,7 +794,7 @@ def _is_accessible(page: Page, where: str) -> None:
     assert found.violations_count == 0, f"{where}: {found.generate_report()}"
 
 
-def test_on_a_phone_no_view_is_wider_than_the_screen(enter: Enter, views: dict[str, str]) -> None:
+def test_no_view_is_wider_than_a_phones_screen_nor_the_list_than_a_tablets(enter: Enter, views: dict[str, str]) -> None:
     person = enter(viewport=PHONE, has_touch=True)
     for place, complete in views.items():
         person.goes(place)
@@ -805,6 +806,10 @@ def test_on_a_phone_no_view_is_wider_than_the_screen(enter: Enter, views: dict[s
             for pane in ("Agents", "Metrics", "Transcript"):
                 person.presses(pane)
                 assert person.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], (place, pane)
+    person.page.set_viewport_size(TABLET)
+    person.goes("")
+    person.page.get_by_role("row", name=re.compile("asks.*waiting for a person")).first.wait_for()
+    assert person.page.evaluate("document.documentElement.scrollWidth") <= TABLET["width"]
 
 
 def test_the_theme_can_be_chosen_and_is_kept(enter: Enter) -> None:

@@ -1,6 +1,7 @@
 /** Calls of the endpoint, which stands one folder above the console. */
 
 import { key, keyInsteadOf } from "../state/session";
+import { capital } from "../state/words";
 import type { Page } from "./types";
 
 const ROOT = new URL("../", new URL(".", location.href.split("#")[0]));
@@ -109,7 +110,7 @@ function told(text: string): Told {
 
 /** Words with a capital, unless they begin with the name of a field, and a full stop. */
 function sentence(text: string, field = ""): string {
-  const first = field && text.startsWith(field) ? text : text.charAt(0).toUpperCase() + text.slice(1);
+  const first = field && text.startsWith(field) ? text : capital(text);
   return /[.!?`]$/.test(first) ? first : `${first}.`;
 }
 

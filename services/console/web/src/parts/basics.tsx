@@ -191,7 +191,7 @@ export function StopDialog({ title, children, keep, end, stop, close }: StopDial
         <button type="button" onClick={close}>
           {keep}
         </button>
-        <button type="button" class="main" disabled={task.busy} onClick={() => void task.run(act)}>
+        <button type="button" class="main danger" disabled={task.busy} onClick={() => void task.run(act)}>
           {end}
         </button>
       </footer>

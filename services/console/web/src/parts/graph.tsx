@@ -5,8 +5,12 @@ import { WORLD, type Edge, type History, type Member } from "../state/history";
 import { hueOf, letters } from "./badge";
 import { HEIGHT, layout, WIDTH, type Spot } from "./layout";
 
-/** Beyond it names and pulses would be a carpet. */
+/** Beyond it letters and pulses would be a carpet. */
 const FEW = 40;
+/** Beyond it names would lie on each other; the list below has them. */
+const NAMED = 12;
+/** Letters of a name that stay within the drawing, wherever its agent stands. */
+const LETTERS = 12;
 const MOST = 240;
 const MOST_LINKS = 1500;
 
@@ -63,6 +67,7 @@ export function Graph({ history, topology, chosen, choose }: GraphProps) {
             member={one}
             spot={spots.get(one.id)!}
             radius={radius}
+            named={ids.length <= NAMED}
             hue={hueOf(one.id, all)}
             chosen={chosen === one.id}
             press={() => choose(chosen === one.id ? null : one.id)}
@@ -83,15 +88,15 @@ interface NodeProps {
   member: Member;
   spot: Spot;
   radius: number;
+  named: boolean;
   hue: number;
   chosen: boolean;
   press: () => void;
 }
 
-function Node({ member, spot, radius, hue, chosen, press }: NodeProps) {
-  const named = radius > 5;
+function Node({ member, spot, radius, named, hue, chosen, press }: NodeProps) {
   const steered = (member.strength ?? 0) > 0;
-  const about = [member.id, steered ? `steered with ${member.strength}` : "", member.last ? `last: ${member.last}` : ""];
+  const about = [member.id, steered ? `steered with ${member.strength}` : "", member.last ? `last: ${member.last}` : ""].filter(Boolean).join(", ");
   return (
     <g
       class={`node hue-${hue}${chosen ? " chosen" : ""}`}
@@ -99,7 +104,7 @@ function Node({ member, spot, radius, hue, chosen, press }: NodeProps) {
       role="button"
       tabindex={0}
       aria-pressed={chosen}
-      aria-label={about.filter(Boolean).join(", ")}
+      aria-label={about}
       onClick={press}
       onKeyDown={(event) => {
         if (event.key !== "Enter" && event.key !== " ") return;
@@ -107,6 +112,7 @@ function Node({ member, spot, radius, hue, chosen, press }: NodeProps) {
         press();
       }}
     >
+      <title>{about}</title>
       {steered && <circle r={radius + 4} class="ring" />}
       <circle r={radius} class="disc" />
       <circle r={radius + 7} class="focus" />
@@ -115,9 +121,9 @@ function Node({ member, spot, radius, hue, chosen, press }: NodeProps) {
           {letters(member.id)}
         </text>
       )}
-      {named && radius > 11 && (
+      {named && (
         <text class="name" y={spot.y < HEIGHT / 2 - 20 ? -radius - 7 : radius + 16}>
-          {member.id.length > 14 ? `${member.id.slice(0, 13)}…` : member.id}
+          {member.id.length > LETTERS ? `${member.id.slice(0, LETTERS - 1)}…` : member.id}
         </text>
       )}
     </g>

@@ -110,8 +110,8 @@ function Line({ entry, all, choose }: { entry: Entry; all: readonly string[]; ch
   if (!agent || entry.kind === "control" || entry.kind === "world" || entry.kind === "end") {
     return (
       <div class={`line is-${entry.kind}`}>
-        <p class="what">{entry.what}</p>
-        {entry.text && <Text text={entry.text} />}
+        <Text text={entry.what} kind="what" />
+        <Text text={entry.text} />
       </div>
     );
   }
@@ -139,12 +139,12 @@ function Line({ entry, all, choose }: { entry: Entry; all: readonly string[]; ch
 /** Beyond it a text is folded. */
 const LONG = 600;
 
-function Text({ text }: { text: string }) {
+function Text({ text, kind = "text" }: { text: string; kind?: "text" | "what" }) {
   const [open, setOpen] = useState(false);
   if (!text) return null;
   const long = text.length > LONG;
   return (
-    <div class="text">
+    <div class={kind}>
       {long && !open ? `${text.slice(0, LONG)}…` : text}
       {long && (
         <button type="button" class="small" aria-expanded={open} onClick={() => setOpen(!open)}>

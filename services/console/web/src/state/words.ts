@@ -16,3 +16,8 @@ export function wordedPath(path: string): string {
     .map((part) => (/^\d+$/.test(part) ? String(Number(part) + 1) : worded(part)))
     .join(" › ");
 }
+
+/** As a line begins. */
+export function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

@@ -17,7 +17,7 @@ import { countOf, gridOf, planOf, seedsOf, type Plan } from "../state/plan";
 import { go, place } from "../state/router";
 import { flawOf } from "../state/schema";
 import { useValue } from "../state/value";
-import { worded, wordedPath } from "../state/words";
+import { capital, worded, wordedPath } from "../state/words";
 import { standing, type Refusal, type Wrong } from "../state/wrongs";
 import { PlanForm } from "./plan";
 import { Crowd, Seats } from "./seats";
@@ -252,7 +252,7 @@ const MENDED_NEXT = 4;
 
 /** What is to be done before it can be sent. */
 function mending(wrongs: readonly Wrong[]): string {
-  const lines = wrongs.slice(0, MENDED_NEXT).map(({ path, text }) => (path ? `${wordedPath(path)}: ${text}` : text));
+  const lines = wrongs.slice(0, MENDED_NEXT).map(({ path, text }) => (path ? `${capital(wordedPath(path))}: ${text}` : text));
   if (wrongs.length < 2) return lines.join("");
   const more = wrongs.length > MENDED_NEXT ? [`and ${wrongs.length - MENDED_NEXT} more`] : [];
   return [`${wrongs.length} things to mend:`, ...lines, ...more].join("\n");
