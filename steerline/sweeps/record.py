@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
@@ -13,6 +15,7 @@ from steerline.errors import TrackingError
 from steerline.sweeps.board import Board
 from steerline.sweeps.ledger import Found
 from steerline.tracking.children import TAG_STOPPED_EARLY, Children
+from steerline.tracking.connection import TrackingRefusedError
 from steerline.tracking.naming import TAG_REASON
 from steerline.tracking.references import RunRef
 
@@ -42,6 +45,9 @@ class TrialRecorder:
         self._children = Children(run, timeout_s=patience_s)
         self._answered = time.monotonic()
         self._recorded: set[str] = set()
+        self.refused: dict[str, str] = {}
+        """Trials that the server will not take, by name, and why: in its words."""
+        self._refusing = threading.Lock()
         self._threads = ThreadPoolExecutor(_AT_ONCE, "trials")
 
     def record(self, trial: Trial, found: Found) -> None:
@@ -52,26 +58,33 @@ class TrialRecorder:
     def complete(self, board: Board) -> list[Trial]:
         """Record whatever the server does not have yet, and end the runs that were left open.
 
-        Gives up once the server has not answered for a while.
+        Gives up once the server has not answered for a while. What it refuses it is not asked again.
 
         Returns:
-            the trials that it still lacks.
+            the trials that it still lacks because it was away; see also `refused`.
         """
         self._threads.shutdown(cancel_futures=True)
         records = board.ledger.records
         ended = [trial for trials in board.trials.values() for trial in trials if trial.name in records]
-        missing = [trial for trial in ended if trial.name not in self._recorded]
-        if missing and self._finds_runs():
+        missing = self._unanswered(ended)
+        if missing and self._finds_runs(missing):
             with ThreadPoolExecutor(_AT_ONCE, "trials") as threads:
                 # Reading what came of each tells of faults.
                 for _ in threads.map(self._try_yet, missing, [records[trial.name].found for trial in missing]):
                     pass
-        return [trial for trial in missing if trial.name not in self._recorded]
+        return self._unanswered(missing)
 
-    def _finds_runs(self) -> bool:
+    def _unanswered(self, trials: Sequence[Trial]) -> list[Trial]:
+        return [trial for trial in trials if trial.name not in self._recorded and trial.name not in self.refused]
+
+    def _finds_runs(self, missing: Sequence[Trial]) -> bool:
         """Whether the server says which runs there are."""
         try:
             self._children.refresh()
+        except TrackingRefusedError as error:
+            for trial in missing:
+                self._note_refusal(trial, str(error.got))
+            return False
         except TrackingError as error:
             logger.warning("trials are not recorded yet: %s", error.what)
             return False
@@ -101,11 +114,22 @@ class TrialRecorder:
                 )
             else:
                 self._children.mark(trial.name, tags, _STATUS[found.state])
+        except TrackingRefusedError as error:
+            self._note_refusal(trial, str(error.got))
+            return
         except TrackingError as error:
             logger.warning("%s is not recorded yet: %s", trial.label, error.what)
             return
         self._recorded.add(trial.name)
         self._answered = time.monotonic()
+
+    def _note_refusal(self, trial: Trial, reason: str) -> None:
+        self._answered = time.monotonic()
+        with self._refusing:
+            # The same for every trial, as a rule, which is said once.
+            if reason not in self.refused.values():
+                logger.warning("MLflow refuses trials: %s", reason)
+            self.refused[trial.name] = reason
 
     def __enter__(self) -> TrialRecorder:
         return self

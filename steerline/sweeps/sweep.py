@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class Sweep:
         self._stopping = False
         self._patience_s = patience_s
         self._missing: list[Trial] = []
+        self._refused: Mapping[str, str] = {}
 
     def request_stop(self) -> None:
         """Ask every trial that is going to save and stop, and start no further one."""
@@ -103,11 +104,17 @@ class Sweep:
         # A server that has just been waited for is not waited for again.
         delivered = recorder.close(0.0 if self._missing else _DELIVERY_S)
         trials = [f"{len(self._missing)} trials"] if self._missing else []
+        again = f"`steerline resume {self.name}`, or the same command again, sends what is missing"
+        if self._refused:
+            self._say(
+                f"refused by MLflow at {recorder.run.tracking_uri}: {len(self._refused)} trials "
+                f"({next(iter(self._refused.values()))}). {self.folder} keeps them; once that is mended, {again}"
+            )
         lacking = trials if delivered else [*trials, "what the sweep's own run recorded last"]
         if lacking:
             self._say(
-                f"not yet in MLflow at {recorder.run.tracking_uri}: {' and '.join(lacking)}. {self.folder} keeps it; "
-                f"`steerline resume {self.name}`, or the same command again, sends it"
+                f"not yet in MLflow at {recorder.run.tracking_uri}: {' and '.join(lacking)}. "
+                f"{self.folder} keeps it; {again}"
             )
 
     def _carry_out(self, run: RunRef, recorder: Recorder) -> str:
@@ -130,6 +137,7 @@ class Sweep:
 
             carry_out(board, self._kind, run, self.folder, tell)
             self._missing = children.complete(board)
+            self._refused = children.refused
         if self._stopping:
             Outcome(self.name, "stopped", len(board.ledger.records), total).save(self.folder)
             self._say("stopped; submit again to go on")

@@ -12,6 +12,10 @@ class Unavailable(Exception):  # noqa: N818 - a state of the server, not a user'
     """The server cannot be reached or cannot answer now. Trying again later may help."""
 
 
+class Denied(Unavailable):
+    """The server wants other credentials. A record can wait until it has them; who asks now is told."""
+
+
 class Refused(Exception):  # noqa: N818 - an answer of the server, not a user's error
     """The server looked at the record and will never take it."""
 

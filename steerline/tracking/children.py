@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from steerline.tracking import naming
 from steerline.tracking.connection import connect, patiently
+from steerline.tracking.mlflow_backend import MAX_PARAM_CHARS
 from steerline.tracking.queries import quoted, search_runs
 from steerline.tracking.redact import Redactor
 from steerline.tracking.references import RunRef
@@ -129,7 +130,9 @@ class Children:
             run.info.run_id,
             metrics=[Metric(naming.field_name(key), value, now, 0) for key, value in metrics.items()],
             params=[
-                Param(key, self._redactor.field(key, text)) for key, text in flat.items() if key not in run.data.params
+                Param(key, self._redactor.field(key, text)[:MAX_PARAM_CHARS])
+                for key, text in flat.items()
+                if key not in run.data.params
             ][:_MOST],
             tags=[RunTag(key, text) for key, text in self._fields(tags).items()],
         )

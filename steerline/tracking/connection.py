@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import requests
 
 from steerline.errors import TrackingError
-from steerline.tracking.backend import Refused, Unavailable
+from steerline.tracking.backend import Denied, Refused, Unavailable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,9 +30,16 @@ _LIMITS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-# A 4xx that waiting or new credentials can cure: not signed in, not allowed (also MLflow's check of the Host header),
-# timed out, too many requests, cancelled.
-_CURABLE_4XX = frozenset({401, 403, 408, 429, 499})
+# Not signed in, not allowed (also MLflow's check of the Host header).
+_DENIED = frozenset({401, 403})
+# A 4xx that waiting can cure: timed out, too many requests, cancelled.
+_PASSING_4XX = frozenset({408, 429, 499})
+
+_CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+
+
+class TrackingRefusedError(TrackingError):
+    """The server is there, and said no: asking again changes nothing."""
 
 
 def connect(tracking_uri: str) -> MlflowClient:
@@ -52,27 +59,31 @@ def sort_out(error: Exception) -> Unavailable | Refused | None:
         return error
     reason = f"{type(error).__name__}: {str(error)[:500]}"
     if isinstance(error, MlflowException):
-        return Refused(reason) if _is_refusal(error) else Unavailable(reason)
+        return _verdict(error.get_http_status_code(), reason, refuses=_judges_the_record(error))
     if isinstance(error, requests.HTTPError):
         status = error.response.status_code if error.response is not None else 500
         # Artefacts: 404 is a server that does not serve them, which its operator can change.
-        refused = 400 <= status < 500 and status not in {*_CURABLE_4XX, 404}
-        return Refused(reason) if refused else Unavailable(reason)
+        return _verdict(status, reason, refuses=status != 404)
     if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
         return Refused(reason)
     return Unavailable(reason) if isinstance(error, requests.RequestException | OSError) else None
 
 
-def _is_refusal(error: MlflowException) -> bool:
+def _verdict(status: int, reason: str, *, refuses: bool) -> Unavailable | Refused:
+    if status in _DENIED:
+        return Denied(reason)
+    return Refused(reason) if refuses and 400 <= status < 500 and status not in _PASSING_4XX else Unavailable(reason)
+
+
+def _judges_the_record(error: MlflowException) -> bool:
     """MLflow answers its own refusals as JSON (`RestException`) and checks some arguments before it sends them.
 
     All else, such as a proxy's HTML page or a closed port, says nothing about the record.
     """
     from mlflow.exceptions import RestException
 
-    status = error.get_http_status_code()
-    judged = isinstance(error, RestException) or error.error_code == "INVALID_PARAMETER_VALUE"
-    return judged and 400 <= status < 500 and status not in _CURABLE_4XX and error.error_code != "ABORTED"
+    code = str(error.error_code)
+    return code == "INVALID_PARAMETER_VALUE" or (isinstance(error, RestException) and code != "ABORTED")
 
 
 def patiently(
@@ -87,7 +98,8 @@ def patiently(
     """Run a call to the server, again with doubling waits while the server is away.
 
     Raises:
-        TrackingError: the server was away for `timeout_s` seconds, or refused.
+        TrackingRefusedError: the server said no.
+        TrackingError: the server was away for `timeout_s` seconds.
     """
     deadline = clock() + timeout_s
     wait_s = 0.25
@@ -98,9 +110,12 @@ def patiently(
             verdict = sort_out(error)
             if verdict is None:
                 raise
-            if isinstance(verdict, Refused):
-                raise TrackingError(
-                    f"The tracking server refused to {what}", where=tracking_uri, got=str(verdict)
+            if isinstance(verdict, Refused | Denied):
+                raise TrackingRefusedError(
+                    f"The tracking server refused to {what}",
+                    where=tracking_uri,
+                    got=str(verdict),
+                    fix=_CREDENTIALS if isinstance(verdict, Denied) else None,
                 ) from error
             if clock() + wait_s > deadline:
                 raise TrackingError(

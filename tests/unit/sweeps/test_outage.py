@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -21,16 +22,19 @@ from tests.unit.sweeps.sweeps import LightTrials, sweep
 
 
 class Server(ThreadingHTTPServer):
-    """Finds no runs, and takes none; then it accepts without an answer, or is gone."""
+    """Finds no runs, and takes none; then it accepts without an answer, is gone, or refuses all it is told."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.hangs, self.ended = threading.Event(), threading.Event()
+        self.hangs, self.refuses, self.ended = threading.Event(), threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self.serve_forever, args=(0.01,))
         self.thread.start()
 
     def hang(self) -> None:
         self.hangs.set()
+
+    def refuse(self) -> None:
+        self.refuses.set()
 
     def end(self) -> None:
         self.ended.set()
@@ -48,10 +52,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.ended.wait()
             return
         known = self.path.endswith("/runs/search")
-        self.send_response(200 if known else 503)
+        refused = self.server.refuses.is_set()
+        self.send_response(200 if known else 400 if refused else 503)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        self.wfile.write(b"{}")
+        refusal = {"error_code": "INVALID_PARAMETER_VALUE", "message": "no experiment 7"}
+        self.wfile.write(json.dumps(refusal if refused and not known else {}).encode())
 
     def do_GET(self) -> None:
         self.headers["Content-Length"] = "0"
@@ -69,10 +75,18 @@ def server() -> Iterator[Server]:
         made.end()
 
 
-@pytest.mark.parametrize(("away", "stopped"), [("hang", False), ("end", True)])
+@pytest.mark.parametrize(
+    ("away", "stopped", "said"),
+    [
+        ("hang", False, "not yet in MLflow"),
+        ("end", True, "not yet in MLflow"),
+        ("refuse", False, "refused by MLflow at"),
+    ],
+)
 def test_a_sweep_ends_soon_without_its_server_and_says_how_the_rest_gets_there(
     away: str,
     stopped: bool,
+    said: str,
     server: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -101,6 +115,7 @@ def test_a_sweep_ends_soon_without_its_server_and_says_how_the_rest_gets_there(
     # At most four requests of a second each one after another, the report, and a slow machine.
     assert time.monotonic() - began[0] < 60
     assert len(Ledger(work.folder).records) == 3
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "not yet in MLflow" in line)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if said in line)
     assert "3 trials" in line
+    assert (away == "refuse") == ("INVALID_PARAMETER_VALUE: no experiment 7" in line)
     assert f"steerline resume {work.name}" in line

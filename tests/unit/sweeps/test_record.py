@@ -14,6 +14,7 @@ from steerline.sweeps import record
 from steerline.sweeps.board import Board
 from steerline.sweeps.ledger import Found, Ledger
 from steerline.sweeps.record import TrialRecorder
+from steerline.tracking.connection import TrackingRefusedError
 from tests.unit.sweeps.sweeps import sweep
 from tests.unit.tracking.fake import RUN
 
@@ -92,6 +93,26 @@ def test_a_server_that_has_not_answered_for_too_long_is_told_of_no_further_trial
         missing = recorder.complete(board)
     assert server.told == []
     assert {trial.name for trial in missing} == set(board.ledger.records)
+
+
+def test_what_the_server_refuses_is_said_once_in_its_words_and_not_asked_again(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    board, asked = played(tmp_path), []
+
+    def refuse() -> None:
+        asked.append(None)
+        raise TrackingRefusedError("The tracking server refused to record a trial", got="no experiment 7")
+
+    server.meet = refuse
+    with TrialRecorder(RUN, sweep(), light=True) as recorder:
+        for (trial,) in board.trials.values():
+            recorder.record(trial, FINISHED)
+        away = recorder.complete(board)
+    assert away == []
+    assert recorder.refused == dict.fromkeys(board.ledger.records, "no experiment 7")
+    assert len(asked) == 3
+    assert [record.getMessage() for record in caplog.records].count("MLflow refuses trials: no experiment 7") == 1
 
 
 def test_who_stops_a_sweep_waits_for_the_requests_that_are_under_way_alone(

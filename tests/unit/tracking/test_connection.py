@@ -8,7 +8,7 @@ import requests
 from steerline.config.tracking import TrackingSpec
 from steerline.errors import TrackingError
 from steerline.tracking.backend import Refused, Unavailable
-from steerline.tracking.connection import connect, patiently, sort_out
+from steerline.tracking.connection import TrackingRefusedError, connect, patiently, sort_out
 from steerline.tracking.references import RunRef, resolve_uri, run_url
 from tests.unit.tracking.fake import RUN, Clock
 
@@ -111,9 +111,23 @@ def test_a_refusal_is_not_repeated() -> None:
     def refuse() -> None:
         raise Refused("no such experiment")
 
-    with pytest.raises(TrackingError, match="refused to"):
+    with pytest.raises(TrackingRefusedError, match="refused to"):
         patiently(refuse, what="begin the run", tracking_uri=URI, clock=clock, sleep=clock.sleep)
     assert clock.waits == []
+
+
+@pytest.mark.parametrize("code", ["UNAUTHENTICATED", "PERMISSION_DENIED"])
+def test_who_asks_without_the_right_is_told_at_once_and_records_wait_for_it(code: str) -> None:
+    clock = Clock()
+
+    def deny() -> None:
+        raise rest(code)
+
+    with pytest.raises(TrackingRefusedError, match="refused to begin the run") as caught:
+        patiently(deny, what="begin the run", tracking_uri=URI, clock=clock, sleep=clock.sleep)
+    assert clock.waits == []
+    assert code in str(caught.value)
+    assert "MLFLOW_TRACKING_TOKEN" in str(caught.value)
 
 
 def test_the_address_comes_from_the_spec_then_the_environment_then_the_local_stack(
