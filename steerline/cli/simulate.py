@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from steerline.simulation.result import Result
 
 PAUSED_EXIT_CODE = 130
+_LONGEST = 400
+"""Characters of an outcome's value that are shown."""
 
 Policies = Annotated[
     list[str], typer.Option("--policy", metavar="NAME", help="Dealt to the agents in turn. May be given several times.")
@@ -46,6 +49,9 @@ def simulate(
     policies: Policies = [],  # noqa: B006  typer copies it
     model: Model = None,
     me: Annotated[bool, typer.Option("--me", help="Play along: you are one agent more.")] = False,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of topology.json, agents.json and meta.json: whose agents these are.")
+    ] = None,
     ticks: Annotated[int, typer.Option(min=1, help="Most ticks.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="Of every draw in the world.")] = 0,
     sets: Sets = [],  # noqa: B006
@@ -67,6 +73,8 @@ def simulate(
         steerline simulate debate --agents 2 --ticks 2 --model smollm2-135m-instruct
 
         steerline simulate ultimatum --me
+
+        steerline simulate debate --masks star_math --set params.rounds=1
     """
     from steerline.cli.terminal import out
 
@@ -75,8 +83,11 @@ def simulate(
         return
     if scenario is None:
         raise typer.BadParameter("name a scenario; `steerline simulate --list` shows them", param_hint="SCENARIO")
+    from steerline.simulation.masks import read_masks
     from steerline.simulation.sample import PERSON, sample
 
+    if masks is not None and (agents is not None or me):
+        raise typer.BadParameter("the folder says who takes part: leave --agents and --me out", param_hint="--masks")
     spec = sample(
         scenario,
         agents=agents,
@@ -85,6 +96,7 @@ def simulate(
         seed=seed,
         backend=None if model is None else _backend(model),
         person=me,
+        system=None if masks is None else read_masks(masks),
         changes=_changes(sets),
     )
     result = _play(spec, keep, PERSON if me else None)
@@ -171,11 +183,19 @@ def _told(field: FieldInfo) -> str:
 
 def _summary(result: Result) -> Table:
     from steerline.cli.terminal import grid
-    from steerline.simulation.canonical import canonical
 
-    outcome = [(name, canonical(value).decode()) for name, value in result.outcome.items()]
+    outcome = [(name, _shown(value)) for name, value in result.outcome.items()]
     standing = f"{result.status} after {result.tick} ticks: {result.reason}"
     return grid([("run", standing), ("hash", result.hash[:16]), *outcome])
+
+
+def _shown(value: object) -> str:
+    """A value of the outcome, for people: numbers to six digits, and no more than fits a screen."""
+    from steerline.simulation.canonical import canonical
+
+    rounded = json.loads(canonical(value), parse_float=lambda digits: float(f"{float(digits):.6g}"))
+    text = json.dumps(rounded, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text)} characters)"
 
 
 def _first_line(documented: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from steerline.config.load import changed
 from steerline.config.simulation import SimulationSpec
 from steerline.errors import SimulationError
+from steerline.simulation.masks import MaskedSystem
 from steerline.simulation.names import scenario_class
 
 MODEL = "model"
@@ -35,6 +36,7 @@ def sample(
     seed: int = 0,
     backend: Mapping[str, Any] | None = None,
     person: bool = False,
+    system: MaskedSystem | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> SimulationSpec:
     """A simulation with the scenario's own settings.
@@ -47,6 +49,7 @@ def sample(
         seed: of all draws.
         backend: the model that answers for the agents: for all of them, or beside `policies` for the first one alone.
         person: whether a person takes the seat of one agent more, the first.
+        system: whose agents, links and rounds these are, in place of `agents` of the scenario's cast.
         changes: dotted paths of the spec and their values, laid over all of this.
 
     Raises:
@@ -59,13 +62,25 @@ def sample(
         raise SimulationError(f"{scenario} has no policy called {stranger}", expected=" | ".join(sorted(known)))
     cast = _CASTS.get(scenario, [(policy, "") for policy in known])
     players = [{"id": PERSON, "brain": {"kind": "human"}}] if person else []
-    for n in range(agents or len(cast)):
-        policy, role = cast[n % len(cast)]
+    seats = _seats(agents or len(cast), cast) if system is None else _seats_of(system)
+    for n, (name, profile) in enumerate(seats):
+        policy, _ = cast[n % len(cast)]
         brain: dict[str, Any] = {"kind": "scripted", "policy": policies[n % len(policies)] if policies else policy}
         if backend is not None and (n == 0 or not policies):
             brain = {"kind": "llm", "model": MODEL, "sampling": {"temperature": 0.7, "max_tokens": 64}}
-        players.append({"id": f"agent-{n + 1}", "profile": {"role": role}, "brain": brain})
+        players.append({"id": name, "profile": profile, "brain": brain})
     models = {} if backend is None else {MODEL: {"backend": backend}}
     plain = SimulationSpec(name="sample", scenario=scenario, max_ticks=ticks, seed=seed)
-    whole = changed(plain, {"models": models, "agents": players}, _SOURCE)
+    parts: dict[str, Any] = {"models": models, "agents": players}
+    if system is not None:
+        parts |= {**system.links, "max_ticks": min(ticks, system.rounds)}
+    whole = changed(plain, parts, _SOURCE)
     return changed(whole, changes, _SOURCE) if changes else whole
+
+
+def _seats(count: int, cast: Sequence[tuple[str, str]]) -> list[tuple[str, dict[str, Any]]]:
+    return [(f"agent-{n + 1}", {"role": cast[n % len(cast)][1]}) for n in range(count)]
+
+
+def _seats_of(system: MaskedSystem) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, profile.model_dump(mode="json")) for name, profile in system.profiles.items()]

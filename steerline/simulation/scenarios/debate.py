@@ -35,6 +35,9 @@ from steerline.simulation.text import quoted
 JUDGE = "judge"
 """The role of agents that hear the debate and answer after it."""
 
+DECIDER = "decider"
+"""The role of a debater whose last answer is the debate's, in place of a vote."""
+
 NO_ANSWER = "none"
 """Stands for an answer that could not be read; it is wrong and no vote."""
 
@@ -78,8 +81,11 @@ class Debate(Scenario[DebateParams]):
     def reset(self, seats: Sequence[Seat], rng: CounterRng) -> State:
         judges = [seat.id for seat in seats if seat.profile.role == JUDGE]
         debaters = [seat.id for seat in seats if seat.profile.role != JUDGE]
+        deciders = [seat.id for seat in seats if seat.profile.role == DECIDER]
         if not debaters:
             raise SimulationError("nobody debates", got=f"{len(judges)} judges", fix="give an agent another role")
+        if deciders[1:] or (deciders and judges):
+            raise SimulationError("one decides a debate", got=", ".join([*deciders, *judges]), fix="change a role")
         p = self.params
         if p.low > p.high:
             raise SimulationError("low is above high", where="params.low", got=p.low, expected=f"at most {p.high}")
@@ -94,6 +100,7 @@ class Debate(Scenario[DebateParams]):
             "votes": [],  # per round, the answer with most votes
             "said": {},  # last text by agent
             "judgement": None,
+            **({"decider": deciders[0]} if deciders else {}),
             # "answered": who has spoken in a round that is not over, while debaters take turns
         }
 
@@ -169,6 +176,8 @@ class Debate(Scenario[DebateParams]):
     def outcome(self, state: State) -> Mapping[str, Any]:
         right = _right(state)
         final = state["judgement"] if state["judges"] else state["votes"][-1]
+        if "decider" in state:
+            final = state["answers"][-1][state["decider"]]
         unanimous = [n for n, answers in enumerate(state["answers"]) if len({*answers.values()} | {None}) == 2]
         return {
             "question": _question(state),

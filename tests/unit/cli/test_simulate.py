@@ -14,6 +14,7 @@ from steerline.simulation.replay import replay_strictly
 from steerline.simulation.runner import run
 from steerline.simulation.sample import sample
 from steerline.simulation.scenarios.public_goods import PublicGoods
+from tests.unit.simulation.test_masks import written
 from tests.unit.simulation.worlds import Server
 
 GAME = ("simulate", "public_goods", "--agents", "2", "--policy", "conditional", "--policy", "punisher", "--ticks", "3")
@@ -54,6 +55,19 @@ def test_settings_reach_the_simulation(steerline) -> None:
     ran = steerline(*GAME, "--set", "params.rounds=1", "--set", "seed=3")
     assert "ended after 1 ticks" in ran.out
     assert "the scenario has ended" in ran.out
+
+
+def test_a_folder_of_three_files_says_who_takes_part_and_who_hears_whom(steerline, tmp_path: Path) -> None:
+    ran = steerline("simulate", "debate", "--masks", written(tmp_path), "--policy", "independent")
+    assert ran.code == 0, ran.err
+    assert "ended after 2 ticks" in ran.out
+    assert ran.out.count("03-final-decider: ") == 2
+
+
+def test_what_came_of_a_run_fits_a_screen(steerline) -> None:
+    ran = steerline("simulate", "recommender", "--ticks", "2")
+    assert len(ran.out) < 6000
+    assert "characters)" in " ".join(ran.out.split())
 
 
 def test_a_kept_run_is_a_bundle_and_is_not_played_twice(steerline, tmp_path: Path) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from steerline.errors import SimulationError
+from steerline.inference.backends.open import open_backend
+from steerline.inference.client import InferenceClient
+from steerline.simulation.engine import Engine, Surroundings
 from steerline.simulation.masks import read_masks
+from steerline.simulation.result import Result
 from steerline.simulation.runner import run
+from steerline.simulation.store.memory import MemoryStore
 from tests.unit.simulation.chat import chat
 
 # Three workers and a decider, two rounds: workers talk to the decider in each, everybody carries its own words on.
@@ -27,11 +34,12 @@ AGENTS = [
     *({"name": "solver", "agent_type": "math_solver", "role": "mathematician"} for _ in range(3)),
     {"name": "final decider", "agent_type": "final_refer", "llm": "large"},
 ]
+ANSWERS = {"small": "ANSWER: 20", "large": "ANSWER: 14"}
 META = {"name": "star_math", "task": "gsm8k", "default_llm": "small"}
 
 
-def written(folder: Path, **changes: Any) -> Path:
-    for name, content in (("topology", {**TOPOLOGY, **changes}), ("agents", AGENTS), ("meta", META)):
+def written(folder: Path, agents: Any = AGENTS, meta: Any = META, **changes: Any) -> Path:
+    for name, content in (("topology", {**TOPOLOGY, **changes}), ("agents", agents), ("meta", meta)):
         (folder / f"{name}.json").write_text(json.dumps(content))
     return folder
 
@@ -80,11 +88,16 @@ def test_nodes_need_not_be_in_topological_order(tmp_path: Path) -> None:
         ({"node_masks": [[1, 1, 1]] * 2}, "do not fit"),
         ({"temporal_masks": [CARRY]}, "do not fit"),
         ({"spatial_masks": [[[0, 0, 0, 2]] * 4] * 2}, "do not fit"),
+        ({"spatial_masks": [[[0, 0, 0, 0.5]] * 4] * 2}, "do not fit"),
+        ({"spatial_masks": 3}, r"topology.json: spatial_masks\n  got:      3"),
+        ({"meta": []}, "meta.json"),
+        ({"agents": ["ann"] * 4}, "agents.json: 0"),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(changes: dict[str, Any], what: str, tmp_path: Path) -> None:
-    with pytest.raises(SimulationError, match=what):
+    with pytest.raises(SimulationError) as caught:
         read_masks(written(tmp_path, **changes))
+    assert re.search(what, str(caught.value))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -93,3 +106,30 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SimulationError, match="cannot be read") as caught:
         read_masks(tmp_path)
     assert "meta.json" in str(caught.value)
+
+
+def test_models_names_and_entries_may_be_written_in_several_ways(tmp_path: Path) -> None:
+    agents = {"agents": [{"name": "Zoë"}, {"llm": {"model": "large"}}, {"llm": "small"}, {"role": None}]}
+    system = read_masks(written(tmp_path, agents=agents, meta={}, node_masks=[[True, 1.0, 1, 1]] * 2))
+    assert list(system.models.items()) == [
+        ("00-Zo-", ""),
+        ("01-agent", "large"),
+        ("02-agent", "small"),
+        ("03-agent", ""),
+    ]
+
+
+def test_a_system_debates_with_its_own_models_and_its_decider_has_the_last_word(tmp_path: Path) -> None:
+    system = read_masks(written(tmp_path))
+    models = {name: {"backend": {"kind": "noisy", "answers": (answer,)}} for name, answer in ANSWERS.items()}
+    spec = system.simulation("debate", {"kind": "llm"}, models=models, params={"rounds": 1, "operands": [2, 3, 4]})
+    with_backends = {alias: open_backend(model.backend) for alias, model in spec.models.items()}
+
+    async def played() -> Result:
+        async with InferenceClient(with_backends) as client:
+            return await Engine(spec, MemoryStore(), around=Surroundings(client=client)).run()
+
+    result = asyncio.run(played())
+    assert result.tick == 2
+    assert result.state["votes"][-1] == 20
+    assert (result.outcome["answer"], result.outcome["correct"]) == (14, True)

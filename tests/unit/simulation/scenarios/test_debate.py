@@ -189,6 +189,9 @@ def test_the_baseline_asks_the_same_question_without_a_word_between_voters() -> 
 
 def test_a_debate_of_judges_or_of_crossed_limits_is_refused() -> None:
     spec = game(["independent"])
+    deciders = [AgentSpec(id=name, profile=Profile(role="decider"), brain=JUDGE.brain) for name in ("eve", "dan")]
+    with pytest.raises(SimulationError, match="one decides"):
+        run(game(["stubborn"]).model_copy(update={"agents": tuple(deciders)}))
     with pytest.raises(SimulationError, match="nobody debates"):
         run(spec.model_copy(update={"agents": (JUDGE,)}))
     with pytest.raises(SimulationError, match="low is above high"):
