@@ -60,13 +60,19 @@ export class Run {
     this.#set({ at, history: at === null ? this.#newest : this.#told(detail.spec, at) });
   }
 
+  #looks = 0;
+  #shown = 0;
+
   /** Reads status and open questions anew. */
   async refresh(): Promise<void> {
+    const look = ++this.#looks;
     try {
       const detail = await api.find(this.id);
       if (detail.spec.population) await this.#cast(detail);
       this.#newest ??= this.#told(detail.spec);
       const questions = detail.status === "waiting" ? await api.questions(this.id) : [];
+      if (look < this.#shown) return; // What began later and came first is newer.
+      this.#shown = look;
       this.#set({ detail, questions, history: this.seen.now.at === null ? this.#newest : this.seen.now.history, problem: "" });
     } catch (error) {
       this.#set({ problem: words(error) });
