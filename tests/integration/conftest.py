@@ -12,6 +12,8 @@ import pytest
 # Ray reads these when it is imported, which test modules may do while they are collected.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ["RAY_AUTH_MODE"] = "token"
+# How long a request waits for the news of which replica has its model; then it goes to any.
+os.environ["RAY_SERVE_MULTIPLEXED_MODEL_ID_MATCHING_TIMEOUT_S"] = "60"
 
 import ray
 

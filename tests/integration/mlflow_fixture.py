@@ -15,11 +15,7 @@ from pathlib import Path
 
 import httpx
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from steerline.orchestration.ports import free_ports
 
 
 class MlflowServer:
@@ -28,11 +24,11 @@ class MlflowServer:
     def __init__(self, folder: Path, database: str | None = None) -> None:
         self.folder = folder
         self.database = database or f"sqlite:///{folder}/mlflow.db"
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout_s: float = 90.0) -> None:
+    def start(self, timeout_s: float = 300.0) -> None:
         arguments = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         arguments += ["--backend-store-uri", self.database]
         arguments += ["--artifacts-destination", str(self.folder / "artifacts")]
@@ -69,7 +65,7 @@ class Postgres:
     def __init__(self) -> None:
         # PostgreSQL refuses to run as root, and the folders of a test are private to whoever runs it.
         self._user = "postgres" if os.getuid() == 0 else None
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.uri = f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
         self._home = Path(tempfile.mkdtemp(prefix="steerline-postgres-"))
         if self._user is not None:
@@ -87,7 +83,7 @@ class Postgres:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 30.0
+        deadline = time.monotonic() + 120.0
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1.0):
                 return
@@ -98,7 +94,7 @@ class Postgres:
         """A fast shutdown: open transactions are broken off."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(30)
+            self._process.wait(120)
             self._process = None
 
     def remove(self) -> None:

@@ -146,7 +146,7 @@ def test_sigterm_ends_a_job_at_once_with_its_run_closed_and_its_cpus_free(stack:
         process.terminate()
         began = time.monotonic()
         assert process.wait(PATIENCE_S) == 130
-        assert time.monotonic() - began < 30, (tmp_path / "said").read_text()
+        assert time.monotonic() - began < 90, (tmp_path / "said").read_text()
     finally:
         process.kill()
         process.wait()

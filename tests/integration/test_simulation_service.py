@@ -53,12 +53,12 @@ def game(ticks: int, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def eventually(look: Callable[[], T | None], within_s: float = 60.0) -> T:
+def eventually(look: Callable[[], T | None], within_s: float = 300.0) -> T:
     """What `look` finds; other processes are at work, so it is asked again for a while."""
     deadline = time.monotonic() + within_s
     while (found := look()) is None:
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
+        time.sleep(0.02)
     return found
 
 
@@ -77,7 +77,7 @@ def test_what_ended_is_in_mlflow_once_with_the_models_it_used(stack: Stack, tmp_
         async with SimulationHost(
             store, {"m": NoisyBackend(SPEC)}, recording=recording, limits=HostLimits(look_every_s=0.05)
         ):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(300):
                 while store.hosted(one).due is not None:  # type: ignore[union-attr]
                     await asyncio.sleep(0.05)
 
@@ -142,20 +142,21 @@ def followed(endpoint: str, sim: str) -> list[int]:
 
 @pytest.mark.parametrize("endpoint", [2.0], indirect=True)
 def test_killing_a_replica_under_load_loses_no_event_and_no_simulation(endpoint: str) -> None:
-    ticks, count = 300, 6
+    ticks, count, replicas = 300, 6, replicas_that_play()
+    assert replicas
     with httpx.Client(base_url=endpoint, timeout=60) as client:
         made = [client.post("/v1/simulations", json=game(ticks, seed)) for seed in range(count)]
         assert {answer.status_code for answer in made} == {202}, made[0].text
         sims = [answer.json()["id"] for answer in made]
         views = lambda: [client.get(f"/v1/simulations/{sim}").json() for sim in sims]  # noqa: E731
         reader = ThreadPoolExecutor(1).submit(followed, endpoint, sims[0])
-        eventually(lambda: any(view["tick"] > 20 for view in views()) or None)
+        eventually(lambda: client.get(f"/v1/simulations/{sims[0]}").json()["tick"] > 20 or None)
         before = {sim: client.get(f"/v1/simulations/{sim}/events").text.splitlines() for sim in sims}
-        for pid in replicas_that_play():
+        for pid in replicas:
             os.kill(pid, signal.SIGKILL)
         assert any(view["status"] == "running" for view in views())
-        eventually(lambda: all(view["status"] == "ended" for view in views()) or None, 80)
-        assert reader.result(60) == list(range(1, views()[0]["events"] + 1))
+        eventually(lambda: all(view["status"] == "ended" for view in views()) or None)
+        assert reader.result(300) == list(range(1, views()[0]["events"] + 1))
         spec = SimulationSpec.model_validate(client.get(f"/v1/simulations/{sims[0]}").json()["spec"])
         for sim, seed in zip(sims, range(count), strict=True):
             after = client.get(f"/v1/simulations/{sim}/events").text.splitlines()
@@ -175,7 +176,7 @@ def test_an_endpoint_that_ends_gives_its_leases_back_long_before_they_run_out(en
 
     async def go_on() -> None:
         async with SimulationHost(store, {"noisy": NoisyBackend(SPEC)}, limits=HostLimits(look_every_s=0.05)):
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(300):
                 while store.find(sim).status != "ended":  # type: ignore[union-attr]
                     await asyncio.sleep(0.05)
 

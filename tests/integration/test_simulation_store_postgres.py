@@ -27,7 +27,7 @@ def plain_uri(database: Postgres) -> str:
     return database.uri.replace("+psycopg", "")
 
 
-def wait_until_ready(uri: str, timeout_s: float = 30.0) -> None:
+def wait_until_ready(uri: str, timeout_s: float = 120.0) -> None:
     """The port is open a moment before the server takes connections."""
     import psycopg
 

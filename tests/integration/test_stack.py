@@ -14,10 +14,11 @@ pytestmark = pytest.mark.integration
 
 
 def test_the_job_server_wants_the_token(stack: stacks.Stack) -> None:
-    for path in ("/api/jobs/", "/api/version"):
-        assert httpx.get(stack.address + path).status_code == 401
-        assert httpx.get(stack.address + path, headers={"Authorization": "Bearer wrong"}).status_code == 403
-        assert httpx.get(stack.address + path, headers=auth.headers(stack.environment())).status_code == 200
+    with httpx.Client(base_url=stack.address, timeout=60) as client:
+        for path in ("/api/jobs/", "/api/version"):
+            assert client.get(path).status_code == 401
+            assert client.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 403
+            assert client.get(path, headers=auth.headers(stack.environment())).status_code == 200
 
 
 def test_only_this_user_can_read_the_token(stack: stacks.Stack) -> None:
@@ -26,7 +27,9 @@ def test_only_this_user_can_read_the_token(stack: stacks.Stack) -> None:
 
 def test_mlflow_answers_and_serves_its_store(stack: stacks.Stack) -> None:
     found = httpx.get(
-        f"{stack.tracking_uri}/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": "Default"}
+        f"{stack.tracking_uri}/api/2.0/mlflow/experiments/get-by-name",
+        params={"experiment_name": "Default"},
+        timeout=60,
     )
     assert found.json()["experiment"]["artifact_location"].startswith("mlflow-artifacts:/")
 
@@ -62,4 +65,5 @@ def test_another_stack_comes_and_goes_beside_it(stack: stacks.Stack, tmp_path_fa
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", other.dashboard_port)) != 0
     assert stacks.running(stack.folder) == stack
-    assert httpx.get(f"{stack.address}/api/jobs/", headers=auth.headers(stack.environment())).status_code == 200
+    answer = httpx.get(f"{stack.address}/api/jobs/", headers=auth.headers(stack.environment()), timeout=60)
+    assert answer.status_code == 200

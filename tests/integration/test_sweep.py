@@ -39,7 +39,7 @@ def run(spec: SweepSpec, kind: TrialKind, folder: Path) -> Ledger:
 
 
 def until(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -16,6 +16,7 @@ import pytest
 
 from steerline.config.tracking import TrackingSpec
 from steerline.errors import TrackingError
+from steerline.orchestration.ports import free_ports
 from steerline.tracking import queries
 from steerline.tracking.connection import connect
 from steerline.tracking.lineage import Lineage, lineage, render
@@ -24,7 +25,7 @@ from steerline.tracking.references import RunRef
 from steerline.tracking.registry import register, resolve
 from steerline.tracking.runs import close_unstarted, finish, schedule_run, start_run
 from steerline.tracking.spool import replay
-from tests.integration.mlflow_fixture import MlflowServer, free_port
+from tests.integration.mlflow_fixture import MlflowServer
 
 pytestmark = pytest.mark.integration
 
@@ -54,7 +55,7 @@ def test_a_server_killed_in_mid_run_loses_and_doubles_nothing(server: MlflowServ
     recorder = Recorder(run, tmp_path, buffer_s=0.05)
     for step in range(40):
         recorder.metrics({"loss": 1.0 / (step + 1), "nan": float("nan")}, step)
-    assert recorder.flush(30.0)
+    assert recorder.flush(120.0)
     # Killed while records keep flowing, so that some request is cut in two.
     for step in range(40, 200):
         recorder.metrics({"loss": 1.0 / (step + 1), "nan": float("nan")}, step)
@@ -67,7 +68,7 @@ def test_a_server_killed_in_mid_run_loses_and_doubles_nothing(server: MlflowServ
     server.start()
     for step in range(200, 220):
         recorder.metrics({"loss": 1.0 / (step + 1), "nan": float("nan")}, step)
-    assert recorder.close(60.0)
+    assert recorder.close(120.0)
     assert history(run, "loss") == [(s, 1.0 / (s + 1)) for s in range(220)]
     assert [s for s, _ in history(run, "nan")] == list(range(220))
     info = queries.get_run(server.uri, run.run_id)
@@ -92,7 +93,7 @@ def test_a_killed_client_is_replayed_and_resumed_without_doubles(server: MlflowS
             recorder.metrics({{"loss": float(step)}}, step)
             step += 1
             if step == 300:
-                recorder.flush(30.0)
+                recorder.flush(120.0)
             if step % 500 == 0:
                 print(step, flush=True)
             if step > 400:
@@ -100,7 +101,7 @@ def test_a_killed_client_is_replayed_and_resumed_without_doubles(server: MlflowS
     """
     client = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE)
     assert client.stdout is not None
-    watchdog = threading.Timer(60.0, client.kill)
+    watchdog = threading.Timer(300.0, client.kill)
     watchdog.start()
     assert client.stdout.readline()
     client.send_signal(signal.SIGKILL)
@@ -186,7 +187,8 @@ def test_submitting_again_resets_no_run_that_is_going_or_finished(
 
 
 def test_a_server_that_is_away_is_no_error_where_a_run_is_closed(tmp_path: Path) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}"
+    (port,) = free_ports(1)
+    nobody = f"http://127.0.0.1:{port}"
     assert not close_unstarted(nobody, "gone", "gone-a1", status="FAILED", reason="x", timeout_s=0.1)
 
 
@@ -200,7 +202,7 @@ def test_runs_begun_at_once_make_one_experiment_and_one_run(server: MlflowServer
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60.0)
+        thread.join(300.0)
     assert len(runs) == 3
     assert len({run.experiment_id for run in runs}) == 1
 
@@ -211,7 +213,7 @@ def test_a_deleted_run_is_refused_and_its_records_are_set_aside(server: MlflowSe
     connect(server.uri).delete_run(run.run_id)
     recorder.metrics({"loss": 1.0}, 0)
     recorder.text("x", "x.txt")
-    assert recorder.close(30.0)
+    assert recorder.close(120.0)
     rejected = (recorder.folder / "rejected.jsonl").read_text().splitlines()
     assert "active" in json.loads(rejected[0])["reason"]
 
@@ -241,7 +243,7 @@ def test_every_write_may_be_repeated(server: MlflowServer, tmp_path: Path) -> No
     recorder.dataset("boolq", "cd" * 32, "training", rows=3)
     recorder.checkpoint("checkpoint-1", "/c/1", 1)
     recorder.exported_model("export", export, 1)
-    assert recorder.close(30.0)
+    assert recorder.close(120.0)
     state = tmp_path / "spool" / run.run_id / "state.json"
     # As after a kill between the server's answer and the acknowledgement; the uploaded copy was not yet deleted.
     state.unlink()
@@ -276,7 +278,7 @@ def family(server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Ru
     recorder.checkpoint("checkpoint-000020", "/c/20", 20)
     recorder.checkpoint("checkpoint-000040", "/c/40", 40)
     recorder.exported_model("export", export, 40, parents={"checkpoint": "checkpoint-000040"})
-    assert recorder.close(30.0)
+    assert recorder.close(120.0)
     registered = register(run, "export", "infosteer-smollm2", "candidate")
     begin(server, "daughter", parents={"base_model": registered.uri})
     return run

@@ -58,14 +58,14 @@ def test_a_database_that_goes_away_loses_and_doubles_nothing(
         for step in range(60):
             recorder.metrics({"loss": 1.0 / (step + 1)}, step)
             if step == 30:
-                assert recorder.flush(30.0)
+                assert recorder.flush(120.0)
                 database.stop()
         recorder.text("written while the database was away", "notes/outage.txt")
         assert not recorder.flush(1.0)
         database.start()
         for step in range(60, 80):
             recorder.metrics({"loss": 1.0 / (step + 1)}, step)
-        assert recorder.flush(60.0)
+        assert recorder.flush(120.0)
     assert history(run, "loss") == [(s, 1.0 / (s + 1)) for s in range(80)]
     assert not (tmp_path / run.run_id / "rejected.jsonl").exists()
 
