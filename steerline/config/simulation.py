@@ -35,6 +35,7 @@ from steerline.config.simulation_topology import (
     InterceptorSpec,
     LayeredTopology,
     MasksTopology,
+    PoolTopology,
     StarTopology,
     TopologySpec,
 )
@@ -114,6 +115,19 @@ class SimulationSpec(Spec):
         for place, names in self.named():
             if strangers := sorted(names - known):
                 raise misfit(f"{strangers[0]} is no agent", place, expected=", ".join(sorted(known)))
+        return self
+
+    @model_validator(mode="after")
+    def _subscribers_take_part(self) -> SimulationSpec:
+        may_come = self.population is not None or any(agent.spawn_quota for agent in self.agents)
+        if isinstance(self.topology, PoolTopology) and not may_come:
+            known = {agent.id for agent in self.agents} | {agent.profile.role for agent in self.agents} - {""}
+            if strangers := sorted(self.topology.subscriptions.keys() - known):
+                raise misfit(
+                    f"{strangers[0]} is neither an agent nor the role of one",
+                    "topology.subscriptions",
+                    expected=", ".join(sorted(known)),
+                )
         return self
 
     @model_validator(mode="after")

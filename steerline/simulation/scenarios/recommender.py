@@ -82,6 +82,8 @@ class Recommender(Scenario[RecommenderParams]):
 
     def reset(self, seats: Sequence[Seat], rng: CounterRng) -> State:
         p = self.params
+        if not seats:
+            raise SimulationError("there is nobody to recommend to", got="no agents", expected="at least one")
         main = np.arange(p.items) % p.genres
         # A side genre is any but the main one.
         side = (main + rng.generator("side").integers(1, p.genres, p.items)) % p.genres

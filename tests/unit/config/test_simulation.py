@@ -49,6 +49,7 @@ def test_a_topology_that_names_a_stranger_is_refused() -> None:
     ("changes", "what"),
     [
         ({"interceptors": [{"kind": "drop", "match": {"senders": ["eve"]}}]}, "eve is no agent"),
+        ({"topology": {"kind": "pool", "subscriptions": {"eve": ["news"]}}}, "eve is neither an agent nor the role"),
         ({"workflow": [{"kind": "inject", "at": 1, "message": "hi", "recipients": ["eve"]}]}, "eve is no agent"),
         ({"workflow": [{"kind": "interview", "at": 1, "question": "?", "agents": ["eve"]}]}, "eve is no agent"),
         ({"interceptors": [{"kind": "edit", "pattern": "(", "replacement": ""}]}, "no regular expression"),

@@ -120,6 +120,11 @@ def test_what_cannot_be_read_takes_nothing_and_is_counted() -> None:
     assert (parsed.payload, parsed.status) == ("none", "defaulted")
 
 
+def test_a_catalogue_without_users_is_refused() -> None:
+    with pytest.raises(SimulationError, match="nobody to recommend to"):
+        Recommender(RecommenderParams()).reset([], CounterRng(0))
+
+
 def test_a_catalogue_that_runs_out_is_refused() -> None:
     with pytest.raises(ValidationError, match="too few items"):
         RecommenderParams(items=39, pages=8, page_size=5)
