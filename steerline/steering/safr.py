@@ -110,5 +110,10 @@ def _mask(mask: Tensor | None, x: Tensor, length: int) -> Tensor:
     if mask.shape != shape:
         raise SteeringError("the mask does not fit", got=list(mask.shape), expected=f"[B, T] = {list(shape)}")
     if mask.is_floating_point():
-        raise SteeringError("the mask must tell tokens from padding", got=mask.dtype, expected="bool, or 0 and 1")
+        raise SteeringError(
+            "the mask must tell tokens from padding",
+            got=mask.dtype,
+            expected="bool, or 0 and 1",
+            fix="pass mask.bool()",
+        )
     return mask.bool()
