@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from steerline.models.adapter import Adapter
+from steerline.models.adapter import Adapter, LowRank
 
 Tokens = list[tuple[Adapter, Tensor]]
 """An adapter, and the numbers of the tokens of a pass that have it."""
@@ -33,28 +34,46 @@ class RowAdapters:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._hooks: dict[str, RemovableHandle] = {}
-        self._held: list[Adapter] = []
+        self._held: list[_Held] = []
         self._stacks: dict[str, _Stack] = {}
         self._tokens: Tokens = []
         self._mixed: _Mixed | None = None
 
     def hold(self, adapters: Collection[Adapter]) -> None:
-        """Sets the hooks that these need and takes out those that none of them needs.
+        """Lays these side by side, and sets the hooks that they need.
 
-        Matrices are laid side by side anew when another adapter comes, and when less than half of those that lie there
-        are needed: adapters whose rows come and go stay as they are.
+        Adapters whose rows come and go stay where they are, and another one is laid over one of the same ranks that has
+        no rows, or else beside them. A pass computes all that lie there: where they would be more than twice those that
+        are needed, these are laid anew.
         """
-        if set(self._held).issuperset(adapters) and len(self._held) <= 2 * len(adapters):
-            return
-        self._held, self._stacks = list(adapters), {}
-        paths = dict.fromkeys(path for adapter in adapters for path in adapter.maps)
-        for path in [path for path in self._hooks if path not in paths]:
+        needed = {adapter.key for adapter in adapters}
+        if len(self._held) > 2 * len(needed) or not all(self._take_in(adapter, needed) for adapter in adapters):
+            self._held, self._stacks = [], {}
+            for adapter in adapters:
+                self._take_in(adapter, needed)
+        for path in [path for path in self._hooks if path not in self._stacks]:
             self._hooks.pop(path).remove()
-        for path in paths:
+        for path in self._stacks:
             if path not in self._hooks:
                 module = self._model.get_submodule(path)
                 # What steering does with a map's output it does with the adapter's part in it.
                 self._hooks[path] = module.register_forward_hook(partial(self._add, path), prepend=True)
+
+    def _take_in(self, adapter: Adapter, needed: Collection[object]) -> bool:
+        """Has an adapter among those that are held; whether there is a place for it."""
+        if any(one.key is adapter.key for one in self._held):
+            return True
+        mine = _Held(adapter.key, {path: low.down.shape[1] for path, low in adapter.maps.items()})
+        free = (n for n, one in enumerate(self._held) if one.key not in needed and one.ranks == mine.ranks)
+        place = next(free, len(self._held))
+        if place >= 2 * len(needed):
+            return False
+        self._held[place : place + 1] = [mine]
+        for path, low in adapter.maps.items():
+            if path not in self._stacks:
+                self._stacks[path] = _Stack(low)
+            self._stacks[path].lay(place, low)
+        return True
 
     @contextmanager
     def acting(self, tokens: Tokens) -> Iterator[None]:
@@ -67,7 +86,8 @@ class RowAdapters:
             self._tokens, self._mixed = [], None
 
     def _mix(self, tokens: Tokens) -> _Mixed:
-        places = torch.tensor([self._held.index(adapter) for adapter, _ in tokens])
+        held = {one.key: place for place, one in enumerate(self._held)}
+        places = torch.tensor([held[adapter.key] for adapter, _ in tokens])
         owners = places.repeat_interleave(torch.tensor([len(own) for _, own in tokens]))
         numbers = torch.cat([own for _, own in tokens])
         return _Mixed(numbers, owners.to(numbers.device)[:, None])
@@ -75,10 +95,8 @@ class RowAdapters:
     def _add(self, path: str, _module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         x, mixed = inputs[0], self._mixed
         if mixed is not None:
-            stack = self._stacks.get(path)
-            if stack is None:
-                stack = self._stacks[path] = _stacked(self._held, path)
-            inner = x.index_select(0, mixed.numbers) @ stack.down
+            stack = self._stacks[path]
+            inner = linear(x.index_select(0, mixed.numbers), stack.down)
             if len(self._held) > 1:
                 # [M, R], of whatever shape the model passes its tokens on.
                 inner.flatten(0, -2).masked_fill_(stack.owners != mixed.owners, 0.0)
@@ -98,23 +116,48 @@ class _Mixed(NamedTuple):
     """[M, 1], the place of each token's adapter among those that are held."""
 
 
-class _Stack(NamedTuple):
-    """Matrices of a map from all adapters that are held, side by side."""
+class _Held(NamedTuple):
+    """An adapter that lies in the stacks. Its own matrices may have gone."""
 
-    down: Tensor
-    """[K, R]."""
-    up: Tensor
-    """[R, N]."""
-    owners: Tensor
-    """[R], the place of the adapter of each."""
+    key: object
+    ranks: dict[str, int]
+    """Of its maps, by path."""
 
 
-def _stacked(held: Sequence[Adapter], path: str) -> _Stack:
-    found = [(place, adapter.maps[path]) for place, adapter in enumerate(held) if path in adapter.maps]
-    places = torch.tensor([place for place, _ in found])
-    owners = places.repeat_interleave(torch.tensor([low.down.shape[1] for _, low in found]))
-    down, up = torch.cat([low.down for _, low in found], 1), torch.cat([low.up for _, low in found])
-    return _Stack(down, up, owners.to(down.device))
+class _Stack:
+    """Matrices of a map from several adapters, side by side, with room for more: one that comes moves few others.
+
+    Args:
+        like: matrices of this map, which are not laid yet.
+    """
+
+    def __init__(self, like: LowRank) -> None:
+        K, N = len(like.down), like.up.shape[1]
+        owners = torch.empty(0, dtype=torch.long, device=like.down.device)
+        self._room = [like.down.new_empty(0, K), like.up.new_empty(0, N), owners]
+        self._spans: dict[int, slice] = {}
+        self.down, self.up, self.owners = self._room
+        """[R, K]; [R, N]; [R], the place of the adapter of each."""
+
+    def lay(self, place: int, low: LowRank) -> None:
+        """Lay an adapter's matrices over those of its place, which have the same rank, or beside all others."""
+        span = self._spans.get(place)
+        if span is None:
+            span = self._spans[place] = self._widened(low.down.shape[1])
+            self.owners[span] = place
+        self.down[span], self.up[span] = low.down.T, low.up
+
+    def _widened(self, rank: int) -> slice:
+        start = len(self.owners)
+        width, room = start + rank, len(self._room[-1])
+        if width > room:
+            # Twice as much, so that little is moved in all. On a CPU, room that is not filled takes no memory yet.
+            larger = [part.new_empty(max(width, 2 * room), *part.shape[1:]) for part in self._room]
+            for part, old in zip(larger, self._room, strict=True):
+                part[:start] = old[:start]
+            self._room = larger
+        self.down, self.up, self.owners = (part[:width] for part in self._room)
+        return slice(start, width)
 
 
 def tokens_of(adapters: Sequence[Adapter | None], lengths: Sequence[int], device: torch.device) -> Tokens:

@@ -1,7 +1,8 @@
 """Weights of the registry: of a whole model, or of a LoRA adapter over a served one.
 
 An adapter that is plain products beside linear maps acts in the served base itself, row by row, and takes the memory of
-its matrices. Any other is merged into a copy of its base and takes the memory of a whole model.
+its matrices twice: by themselves, and beside those of others while its rows run. Any other is merged into a copy of its
+base and takes the memory of a whole model.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _adapter(folder: Path, version: Registered, base: LocalBackendSpec, resident
     if isinstance(resident, LocalBackend):
         reason = obstacle(folder, resident.model)
         if reason is None:
-            return Weights(_size(folder, base.dtype), partial(AdaptedBackend.open, resident, folder))
+            return Weights(2 * _size(folder, base.dtype), partial(AdaptedBackend.open, resident, folder))
     log.info("%s is merged into a copy of its base, since %s", version.uri, reason)
     # A base that has no files, a random one, does not say before it is made.
     files = local_folder(base.model)

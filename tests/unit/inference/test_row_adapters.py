@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steerline.inference.row_adapters import RowAdapters, tokens_of
+from steerline.inference.row_adapters import RowAdapters, _Stack, tokens_of
 from steerline.models.adapter import Adapter, LowRank
 from tests.tiny import tiny_model
 
@@ -17,14 +17,15 @@ MODEL = tiny_model("llama", dtype=torch.float64)
 PATHS = ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"]
 
 
-def adapter(seed: int, *paths: str) -> Adapter:
+def adapter(seed: int, *paths: str, rank: int | None = None) -> Adapter:
     draws = torch.Generator().manual_seed(seed)
     N, K = MODEL.get_submodule(PATHS[0]).weight.shape
 
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draws, dtype=torch.float64)
 
-    return Adapter({path: LowRank(random(K, 2 + seed), random(2 + seed, N)) for path in paths})
+    rank = 2 + seed if rank is None else rank
+    return Adapter({path: LowRank(random(K, rank), random(rank, N)) for path in paths})
 
 
 def outputs(held: RowAdapters, own: list[Adapter | None]) -> list[Tensor]:
@@ -71,15 +72,37 @@ def test_adapters_that_are_needed_no_longer_are_let_go(needed: int) -> None:
     assert not any(module._forward_hooks for module in MODEL.modules())
 
 
-def test_matrices_stay_where_they_lie_while_rows_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = adapter(0, *PATHS), adapter(1, *PATHS)
+def test_an_adapter_that_comes_moves_none_of_those_whose_rows_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    laid: list[int] = []
+    lay = _Stack.lay
+
+    def noted(stack: _Stack, place: int, low: LowRank) -> None:
+        laid.append(place)
+        lay(stack, place, low)
+
+    monkeypatch.setattr(_Stack, "lay", noted)
+    a, b, c, d = (adapter(seed, *PATHS, rank=3) for seed in range(4))
+    wide, wider = (adapter(rank, *PATHS, rank=rank) for rank in (4, 5))
     rows = RowAdapters(MODEL)
-    rows.hold({first, second})
-    outputs(rows, [first, second])
-    laid = []
-    monkeypatch.setattr("steerline.inference.row_adapters._stacked", lambda *what: laid.append(what))
-    for needed in ({first}, {first, second}, {second}):
+    for needed, places in (
+        ([a, b, c], [0, 1, 2]),
+        ([a], [0]),  # the others are too many
+        ([a, b], [1]),
+        ([b], []),
+        ([b, a], []),
+        ([b, c], [0]),  # over one that has no rows
+        ([c, d], [1]),
+        ([d, a, b], [0, 2]),
+        ([wide, a], [3]),  # over none, whose ranks are others
+        ([wide], [0]),
+        ([b], [1]),
+        ([wider], [0]),  # nor beside these, who are enough
+    ):
+        laid.clear()
         rows.hold(needed)
-        outputs(rows, list(needed))
-    assert laid == []
+        assert sorted(laid) == sorted(2 * places)
+        for path, plain, found in zip(PATHS, outputs(rows, [None]), outputs(rows, [*needed]), strict=True):
+            for one, own in zip(needed, found, strict=True):
+                low = one.maps[path]
+                torch.testing.assert_close(own, plain[0] + (low.down @ low.up).sum(0))
     rows.hold(set())

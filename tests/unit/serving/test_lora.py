@@ -146,7 +146,7 @@ def test_the_memory_of_weights_is_known_before_they_are_loaded(tmp_path: Path) -
     own = sum(tensor.numel() for tensor in load_file(adapter / "adapter_model.safetensors").values())
     resident = {"base": LocalBackend.open(base)}
     with weights_of(version(adapter), {"base": base}, resident, "bfloat16", nowhere) as beside:
-        assert beside.size == 4 * own
+        assert beside.size == 2 * 4 * own
 
 
 def test_an_adapter_answers_from_its_base_in_the_same_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
