@@ -61,6 +61,27 @@ class Endpoint:
 
 
 @dataclass
+class Held:
+    """Calls that are not let through until somebody says so."""
+
+    routes: list[Route] = field(default_factory=list)
+    open: bool = False
+
+    def meet(self, route: Route) -> None:
+        """Decide what becomes of a call."""
+        if self.open:
+            route.continue_()
+        else:
+            self.routes.append(route)
+
+    def let_through(self) -> None:
+        """Also those that are still on their way here."""
+        self.open = True
+        for route in self.routes:
+            route.continue_()
+
+
+@dataclass
 class Person:
     """Somebody at a browser, with what the browser complained about."""
 
@@ -71,6 +92,12 @@ class Person:
     def goes(self, place: str) -> None:
         """Open a view by what stands behind the `#`."""
         self.page.goto(f"{self.endpoint.url}/console/#/{place}")
+
+    def holds_back(self, calls: str) -> Held:
+        """Keep such calls from being answered."""
+        held = Held()
+        self.page.route(calls, held.meet)
+        return held
 
     def loses_the_key_at(self, calls: str) -> None:
         """Have the next of such calls answered as one with an expired key is."""
@@ -313,6 +340,53 @@ def test_moving_an_agents_steering_changes_what_it_says_from_the_next_tick_on(en
     person.stands("ended")
 
 
+def test_what_is_written_while_a_message_is_on_its_way_stays(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    page = person.page
+    held = person.holds_back("**/v1/simulations/*:inject")
+    person.goes(f"run/{endpoint.make(**_goods('told'), start=False)}")
+    page.get_by_role("button", name="ann voice").click()
+    words = page.get_by_label("Ask ann, or tell it something")
+    words.fill("The pot leaks.")
+    person.presses("Send as a message")
+    words.fill("And the roof?")
+    held.let_through()
+    expect(page.get_by_text("Sent. It arrives with the next tick.")).to_be_visible()
+    expect(words).to_have_value("And the roof?")
+
+
+def test_no_agent_is_shown_with_the_memory_of_another(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    page = person.page
+    held = person.holds_back("**/agents/bob/memory*")
+    person.goes(f"run/{endpoint.make(**_goods('remembers'))}")
+    person.stands("ended")
+    page.get_by_role("button", name=re.compile("^ann, last")).click()
+    expect(page.get_by_role("region", name="Memory of ann").get_by_role("listitem").first).to_be_visible()
+    page.get_by_role("button", name=re.compile("^bob, steered")).click()
+    memory = page.get_by_role("region", name="Memory of bob")
+    expect(memory).to_be_visible()
+    expect(memory.get_by_role("listitem")).to_have_count(0)
+    held.let_through()
+    expect(memory).to_contain_text("Steered with 1")
+
+
+def test_no_pair_is_shown_with_the_comparison_of_another(enter: Enter, endpoint: Endpoint) -> None:
+    person = enter()
+    page = person.page
+    one, same, other = (endpoint.make(**_goods(f"pair-{seed}", seed=seed)) for seed in (0, 0, 1))
+    for sim in (one, same, other):
+        _until_ended(endpoint, sim)
+    held = person.holds_back(f"**/v1/simulations/{other}/events*")
+    person.goes(f"compare?a={one}&b={same}")
+    difference = page.get_by_role("region", name="Where they part")
+    expect(difference).to_contain_text("They do not differ")
+    page.get_by_label("Second").select_option(other)
+    expect(difference).to_be_hidden()
+    held.let_through()
+    expect(difference).to_be_visible()
+
+
 def test_the_past_can_be_looked_at_forked_and_compared_with_what_came_of_it(enter: Enter, endpoint: Endpoint) -> None:
     person = enter()
     page = person.page
@@ -359,8 +433,9 @@ def test_a_person_takes_a_seat_answers_and_the_simulation_goes_on(enter: Enter, 
     expect(page.get_by_role("form", name=re.compile("^You are me"))).to_be_hidden()
 
 
+@pytest.mark.parametrize("status", [200, 503])
 def test_an_answer_that_comes_late_does_not_put_a_simulation_back_to_how_it_stood(
-    enter: Enter, endpoint: Endpoint
+    enter: Enter, endpoint: Endpoint, status: int
 ) -> None:
     person = enter()
     page = person.page
@@ -376,10 +451,14 @@ def test_an_answer_that_comes_late_does_not_put_a_simulation_back_to_how_it_stoo
         pass  # The page looks now and then while the simulation waits.
     seat.get_by_role("button", name="Answer").click()
     person.stands("ended")
+    expect(page.locator(".connection.is-over")).to_be_attached()
     for late in held:
-        late.fulfill(json=asked)
-    page.evaluate("new Promise(requestAnimationFrame)")
+        with page.expect_event("requestfinished"):
+            late.fulfill(status=status, json=asked)
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
     person.stands("ended")
+    expect(page.get_by_role("alert")).to_be_hidden()
+    person.was_refused(f"{status}")
 
 
 def test_a_crowd_with_its_topology_plan_and_limits_is_put_together_in_the_form(
@@ -596,6 +675,27 @@ def test_an_experiment_that_is_stopped_keeps_what_has_ended(enter: Enter, endpoi
     expect(page.get_by_text("1 ended, 1 stopped of 2")).to_be_visible()
     expect(page.get_by_role("dialog")).to_be_hidden()
     expect(page.get_by_role("heading", level=1)).to_be_focused()
+
+
+def test_the_focus_stays_where_somebody_has_put_it_before_the_last_simulation_stops(
+    enter: Enter, endpoint: Endpoint
+) -> None:
+    person = enter()
+    page = person.page
+    agents = [{"id": "me", "brain": {"kind": "human"}}, _scripted("bob", "cooperator")]
+    exp = endpoint.tries(name="slow-to-stop", simulation=_goods("asked", agents=agents))
+    person.goes(f"experiments/{exp}")
+    expect(page.get_by_text("1 waiting of 1")).to_be_visible()
+    held = person.holds_back(f"**/v1/experiments/{exp}")
+    person.presses("Stop")
+    page.get_by_role("dialog", name="Stop the experiment").get_by_role("button", name="Stop it").click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    members = page.get_by_role("button", name=re.compile("simulations of"))
+    members.focus()
+    held.let_through()
+    expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    expect(members).to_be_focused()
 
 
 def test_experiments_are_asked_for_while_they_are_seen_and_seldom_while_they_wait(enter: Enter) -> None:

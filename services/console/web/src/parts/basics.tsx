@@ -199,11 +199,11 @@ export function StopDialog({ title, children, keep, end, stop, close }: StopDial
   );
 }
 
-/** Where the focus goes once the button that was pressed is gone; nothing behind an open dialog can take it. */
+/** Where the focus goes once the button that was pressed is gone, if it has nowhere to stay; nothing behind an open dialog can take it. */
 export function useRest(gone: boolean): RefObject<HTMLHeadingElement | null> {
   const rest = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    if (gone) rest.current?.focus();
+    if (gone && document.activeElement === document.body) rest.current?.focus();
   }, [gone]);
   return rest;
 }

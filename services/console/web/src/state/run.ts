@@ -75,7 +75,7 @@ export class Run {
       this.#shown = look;
       this.#set({ detail, questions, history: this.seen.now.at === null ? this.#newest : this.seen.now.history, problem: "" });
     } catch (error) {
-      this.#set({ problem: words(error) });
+      if (look > this.#shown) this.#set({ problem: words(error) });
       throw error;
     }
   }
@@ -86,7 +86,7 @@ export class Run {
   async #cast(detail: SimulationDetail): Promise<void> {
     if (!this.#born && detail.events > 0) {
       this.#born = (await api.state(this.id, 0)).agents;
-      this.#newest = null; // It was begun without them.
+      this.#newest = this.#told({ ...detail.spec, agents: this.#born }); // It was begun without them.
     }
     if (this.#born) detail.spec = { ...detail.spec, agents: this.#born };
   }

@@ -88,7 +88,7 @@ export function Inspector({ run, member, at, close }: InspectorProps) {
           <Talk key={`talk ${member.id}`} run={run} agent={member.id} />
         </>
       )}
-      <Memory run={run} agent={member.id} at={at} />
+      <Memory key={`memory ${member.id}`} run={run} agent={member.id} at={at} />
     </div>
   );
 }
@@ -138,7 +138,7 @@ function Talk({ run, agent }: { run: Run; agent: string }) {
       setTold("");
       await what();
       setTold(done);
-      setText("");
+      setText((now) => (now === text ? "" : now)); // More may have been written meanwhile.
       await run.refresh();
     });
   return (

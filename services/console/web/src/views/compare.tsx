@@ -29,7 +29,6 @@ export function Compare() {
   const { query } = useValue(place);
   const [a, b] = [query.get("a") ?? "", query.get("b") ?? ""];
   const all = useLoaded(() => api.list(3), []);
-  const both = useLoaded(async () => (a && b ? await Promise.all([told(a), told(b)]) : null), [a, b]);
   useEffect(() => {
     document.title = "Compare · Steerline";
   }, []);
@@ -71,10 +70,19 @@ export function Compare() {
           <p>Best a fork and the one that it comes from, or two that differ in one thing: what parts them is then what that thing brought about.</p>
         </Empty>
       )}
-      {both.problem && <Problem text={both.problem} again={both.again} />}
-      {a && b && !both.value && !both.problem && <Loading rows={6} label="Loading both" />}
-      {both.value && <Pair one={both.value[0]} other={both.value[1]} />}
+      {a && b && <Both key={`${a} ${b}`} a={a} b={b} />}
     </div>
+  );
+}
+
+function Both({ a, b }: { a: string; b: string }) {
+  const both = useLoaded(() => Promise.all([told(a), told(b)]), [a, b]);
+  return (
+    <>
+      {both.problem && <Problem text={both.problem} again={both.again} />}
+      {!both.value && !both.problem && <Loading rows={6} label="Loading both" />}
+      {both.value && <Pair one={both.value[0]} other={both.value[1]} />}
+    </>
   );
 }
 

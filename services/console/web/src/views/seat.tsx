@@ -1,10 +1,10 @@
 /** A question that a person is asked, with the form for the answer. */
 
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useState } from "preact/hooks";
 
 import * as api from "../api/simulations";
 import type { Question } from "../api/types";
-import { Problem, useTask } from "../parts/basics";
+import { Problem, useRest, useTask } from "../parts/basics";
 import { Icon } from "../parts/icon";
 import type { Run } from "../state/run";
 
@@ -18,11 +18,7 @@ export function Seat({ run, question }: { run: Run; question: Question }) {
   const asked = question.question.endsWith(question.instruction) ? question.question.slice(0, -question.instruction.length).trim() : question.question;
   const [value, setValue] = useState("");
   const [words, setWords] = useState("");
-  const title = useRef<HTMLHeadingElement>(null);
-  useEffect(() => {
-    // Behind an answer the focus has nowhere to stay; whoever is elsewhere on the page stays there.
-    if (document.activeElement === document.body) title.current?.focus();
-  }, []);
+  const title = useRest(true); // The button of the answer before is gone.
   const send = (chosen: string) =>
     void task.run(async () => {
       await api.answer(run.id, question.id, legal.kind === "text" ? words : [words.trim(), `ANSWER: ${chosen}`].filter(Boolean).join("\n"));
