@@ -24,7 +24,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from benchmarks.results import Report, Row, save
-from benchmarks.serving import EACH, backend, load, request, text
+from benchmarks.serving import EACH, backend, load, options, request, text
+from benchmarks.serving_load import BATCH
 from benchmarks.timing import interleave, ratio
 from steerline.inference.backends.adapted import AdaptedBackend
 from steerline.inference.request import GenRequest, GenResult, StreamingBackend
@@ -32,7 +33,6 @@ from steerline.models.adapter import read_adapter
 from steerline.models.load import LoadedModel
 from steerline.models.lora import merge_lora
 
-BATCH = 16
 ADAPTERS = 8
 RANK = 8
 
@@ -79,11 +79,7 @@ def tokens_per_s(backends: Sequence[StreamingBackend], seeds: dict[str, int], na
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=("cpu",), help="for `make bench`; measured on CPUs alone")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    args = options(__doc__).parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
         saved = save_adapters(Path(folder))

@@ -58,6 +58,15 @@ PREFIX = 500  # tokens, about
 CLIENTS = (1, 4, 16, 64)
 
 
+def options(about: str | None) -> argparse.ArgumentParser:
+    """What every benchmark of serving text takes."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu",), help="for `make bench`; measured on CPUs alone")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser
+
+
 def text(seed: object, words: int) -> str:
     dice = random.Random(str(seed))
     return " ".join(dice.choice(WORDS) for _ in range(words))
@@ -161,11 +170,7 @@ def loops(contestants: dict[str, Callable[[], Serve]]) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=("cpu",), help="for `make bench`; measured on CPUs alone")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    args = options(__doc__).parse_args()
     torch.set_num_threads(args.threads)
     # Our backend takes its model over, so the others have their own.
     loaded, half, plain, plain_half = (load(dtype) for dtype in 2 * ("float32", "bfloat16"))

@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.llama_server import Llama, Running, rewrite, running
 from benchmarks.results import Report, Row, save
-from benchmarks.serving import backend, load, mixed, request, text
+from benchmarks.serving import backend, load, mixed, options, request, text
 from benchmarks.serving_load import BATCH, Continuous, Load, closed_loop
 from benchmarks.timing import interleave, ratio
 from steerline.config.model import PackagedModel
@@ -70,12 +70,9 @@ def agreement(loaded: LoadedModel, server: Running) -> list[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=("cpu",), help="for `make bench`; measured on CPUs alone")
+    parser = options(__doc__)
     parser.add_argument("--llama", default="llama-server", metavar="BINARY")
-    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--requests", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     binary = shutil.which(args.llama)
     if binary is None:
