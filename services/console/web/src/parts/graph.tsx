@@ -122,7 +122,7 @@ function Node({ member, spot, radius, named, hue, chosen, press }: NodeProps) {
         </text>
       )}
       {named && (
-        <text class="name" y={spot.y < HEIGHT / 2 - 20 ? -radius - 7 : radius + 16}>
+        <text class="name" y={spot.y < HEIGHT / 2 - 20 ? -radius - 11 : radius + 20}>
           {member.id.length > LETTERS ? `${member.id.slice(0, LETTERS - 1)}…` : member.id}
         </text>
       )}
