@@ -253,7 +253,7 @@ def voting(spec: SimulationSpec, voters: int) -> SimulationSpec:
 
     Args:
         spec: the debate.
-        voters: how many; as many as the debate's tokens pay for. Copies of the debaters, in turn.
+        voters: how many; as many as the debate's tokens pay for. Copies of the debaters in turn; none decides alone.
 
     Returns:
         a simulation with the same seed, and so the same question, and with no limits.
@@ -261,7 +261,7 @@ def voting(spec: SimulationSpec, voters: int) -> SimulationSpec:
     Raises:
         SimulationError: no debater is listed under `agents`.
     """
-    debaters = [agent for agent in spec.agents if agent.profile.role != JUDGE]
+    debaters = [agent for agent in spec.agents if agent.profile.role not in (JUDGE, DECIDER)]
     if not debaters:
         raise SimulationError("nobody could vote", where="agents", fix="list the debaters one by one")
     copies = (debaters[n % len(debaters)] for n in range(voters))
@@ -273,6 +273,7 @@ def voting(spec: SimulationSpec, voters: int) -> SimulationSpec:
         "population": None,
         "params": params,
         "topology": FullTopology(kind="full"),
+        "engine": "simultaneous",
         "interceptors": (),
         "workflow": (),
         "budgets": BudgetSpec(),

@@ -226,3 +226,12 @@ def test_a_round_in_turns_ends_with_its_tick_also_where_some_are_silent() -> Non
         ["agent-1", "agent-2"],
     ]
     assert "answered" not in state
+
+
+def test_voters_do_not_hear_each_other_also_where_the_debaters_take_turns() -> None:
+    decider = AgentSpec(id="eve", profile=Profile(role="decider"), brain=JUDGE.brain)
+    talk = game(["follower"] * 2, rounds=1)
+    in_turns = talk.model_copy(update={"engine": "sequential", "agents": (*talk.agents, decider)})
+    result = run(voting(in_turns, 6))
+    assert not list(result.of_kind("msg.sent"))
+    assert len(result.state["answers"]) == 1
