@@ -88,7 +88,7 @@ export function Inspector({ run, member, at, close }: InspectorProps) {
           <Talk key={`talk ${member.id}`} run={run} agent={member.id} />
         </>
       )}
-      <Memory key={`memory ${member.id}`} run={run} agent={member.id} at={at} />
+      <Memory key={`memory ${member.id}`} run={run} member={member} at={at} />
     </div>
   );
 }
@@ -108,21 +108,30 @@ function profileOf(member: Member): string {
 }
 
 function Steering({ run, member }: { run: Run; member: Member }) {
-  const [strength, setStrength] = useState(member.strength ?? 0);
+  // Moved by hand; sent, and not acting yet; what acts.
+  const [moved, setMoved] = useState<number | null>(null);
+  const [sent, setSent] = useState<number | null>(null);
   const task = useTask();
-  useEffect(() => setStrength(member.strength ?? 0), [member.strength]);
+  useEffect(() => setSent(null), [member.strength]);
   if (member.strength === null) return null;
+  const set = sent ?? member.strength;
+  const strength = moved ?? set;
   const apply = () =>
     void task.run(async () => {
       await api.steer(run.id, member.id, strength);
+      setSent(strength);
+      setMoved((now) => (now === strength ? null : now)); // It may have been moved meanwhile.
       await run.refresh();
     });
   return (
     <form class="steering" onSubmit={(event) => (event.preventDefault(), apply())}>
-      <Slider label="Steering strength" value={strength} most={MOST} change={setStrength} help="0 is the plain model, 1 the paper's. It acts from the next tick on." />
-      <button type="submit" disabled={task.busy || strength === member.strength}>
+      <Slider label="Steering strength" value={strength} most={MOST} change={setMoved} help="0 is the plain model, 1 the paper's." />
+      <button type="submit" disabled={task.busy || strength === set}>
         Steer from the next tick
       </button>
+      <p class="help" role="status">
+        {strength === set && set !== member.strength && "Sent. It acts from the next tick on."}
+      </p>
       {task.problem && <Problem text={task.problem} />}
     </form>
   );
@@ -170,7 +179,8 @@ function Talk({ run, agent }: { run: Run; agent: string }) {
   );
 }
 
-function Memory({ run, agent, at }: { run: Run; agent: string; at: number | null }) {
+function Memory({ run, member, at }: { run: Run; member: Member; at: number | null }) {
+  const agent = member.id;
   const ticks = at ?? run.ticks;
   const loaded = useLoaded(() => api.memory(run.id, agent, at), [run.id, agent, ticks]);
   return (
@@ -178,7 +188,7 @@ function Memory({ run, agent, at }: { run: Run; agent: string; at: number | null
       <h3>Memory{at === null ? "" : ` after tick ${at}`}</h3>
       {loaded.problem && <Problem text={loaded.problem} again={loaded.again} />}
       {!loaded.value && !loaded.problem && <Loading rows={3} label="Loading the memory" />}
-      {loaded.value && !loaded.value.length && <p class="quiet">It remembers nothing. Agents get a memory in the form that starts them.</p>}
+      {loaded.value && !loaded.value.length && <p class="quiet">It remembers nothing{(member.spec?.memory?.kind ?? "none") === "none" ? ". Agents get a memory in the form that starts them" : " so far"}.</p>}
       <ol>
         {[...(loaded.value ?? [])].reverse().map((record, place) => (
           <li key={place}>
