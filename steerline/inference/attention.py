@@ -60,8 +60,10 @@ class PagedPass:
         self._spans = [(first, span) for first, span in zip(firsts, spans, strict=False) if span.length > 1]
         singles = [(first, span) for first, span in zip(firsts, spans, strict=False) if span.length == 1]
         self._single = torch.tensor([first for first, _ in singles], dtype=torch.long, device=device)
-        most = max((num_pages(span.end) for _, span in singles), default=0)
-        padded = [[*span.pages[: num_pages(span.end)], *[0] * (most - num_pages(span.end))] for _, span in singles]
+        held = [list(span.pages[: num_pages(span.end)]) for _, span in singles]
+        most = max(map(len, held), default=0)
+        # By their own last: what is masked is still multiplied, and the numbers of another row may not be finite.
+        padded = [pages + pages[-1:] * (most - len(pages)) for pages in held]
         self._table = torch.tensor(padded, dtype=torch.int32, device=device)
         self._ends = torch.tensor([span.end for _, span in singles], dtype=torch.long, device=device)
         self._firsts: dict[int | None, Tensor] = {}

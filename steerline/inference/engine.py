@@ -164,6 +164,7 @@ class Engine:
         whole = [part.row for part in parts if part.row.computed + part.length == part.row.length]
         logits = self._forward(parts)
         self._schedule.computed(parts)
+        logits, whole = self._finite(logits, whole)
         tokens = choose(logits, whole) if whole else []
         for index, (row, token) in enumerate(zip(whole, tokens, strict=True)):
             wanted = row.top_logprobs
@@ -179,6 +180,22 @@ class Engine:
                 piece = None if row.cancelled else row.piece(now)
                 if piece is not None:
                     row.report(piece)
+
+    def _finite(self, logits: Tensor, rows: list[Row]) -> tuple[Tensor, list[Row]]:
+        """Logits [R, V] by which a token can be chosen, and their rows; the others, which are steered too far, fail."""
+        if not rows:
+            return logits, rows
+        finite = logits.amax(dim=-1).isfinite()
+        if finite.all():
+            return logits, rows
+        failed = [row for row, is_finite in zip(rows, finite.tolist(), strict=True) if not is_finite]
+        self._leave(failed)
+        what = "the model's numbers are finite no more (steer it less, if it is steered)"
+        with self._lock:
+            for row in failed:
+                if not row.cancelled:
+                    row.fail(Failure("refused", what), time.monotonic())
+        return logits[finite], [row for row in rows if row not in failed]
 
     def _forward(self, parts: Sequence[Part]) -> Tensor:
         """Logits [R, V] after the parts that end with their row's last token, in order."""

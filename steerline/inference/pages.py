@@ -48,10 +48,12 @@ class Pages:
         self._uses[page] += 1
 
     def release(self, page: int) -> None:
-        """One fewer holds it; when none does it is free."""
+        """One fewer holds it; when none does it is free, and cleared of what may be no finite number."""
         self._uses[page] -= 1
         if self._uses[page] == 0:
             self._free.append(page)
+            for part in self._store or ():
+                part[:, page] = 0
 
     def uses(self, page: int) -> int:
         """How many hold this page."""

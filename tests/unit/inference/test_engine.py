@@ -226,6 +226,24 @@ def test_a_refused_stream_has_one_piece() -> None:
     assert piece.result.failure.kind == "refused"
 
 
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "top_p": 0.9}])
+def test_a_steering_that_makes_numbers_infinite_fails_its_own_row_alone(sampling: dict[str, Any]) -> None:
+    others = [complete(f"{word} is what I say", 40, top_logprobs=1) for word in ("salt", "bread", "night")]
+    wanted = generate(backend(), others)
+    # Memory for few rows, so that these lie where those lay.
+    local = backend(max_batch=4, max_batch_tokens=512)
+    for _ in range(3):
+        wild, *beside = generate(local, [complete("salt", 40, steering=boosted(1e300), sampling=sampling), *others])
+        assert wild.failure is not None
+        assert (wild.failure.kind, "finite" in wild.failure.what) == ("refused", True)
+        assert [(one.text, one.failure) for one in beside] == [(one.text, None) for one in wanted]
+        torch.testing.assert_close(first_logprobs(beside), first_logprobs(wanted))
+
+
+def first_logprobs(results: Sequence[GenResult]) -> list[list[float]]:
+    return [[token.logprob for token in result.logprobs] for result in results]
+
+
 def test_a_fault_reaches_all_who_wait_and_all_who_come() -> None:
     model = tiny_model("llama")
     local = backend(model=model)
