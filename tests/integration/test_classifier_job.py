@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.packaged]
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "jobs" / "configs" / "safr_imdb_packaged.yaml"
-PATIENCE_S = 240.0
+PATIENCE_S = 280.0
 SHORTER = {
     "data.train.0.limit": 320,
     "data.heldout.0.limit": 64,
@@ -92,7 +92,13 @@ def test_the_packaged_config_trains_stops_early_exports_its_best_and_is_judged(s
 
 
 def test_a_run_that_goes_on_with_fewer_workers_keeps_its_count_and_its_best(stack: Stack, tmp_path: Path) -> None:
-    halves = {"training.micro_batch_size": 16, "cluster.cpus_per_worker": 1, "zero.stage": 2}
+    halves = {
+        "training.micro_batch_size": 16,
+        "cluster.cpus_per_worker": 1,
+        "zero.stage": 2,
+        # So that it is stopped long before it would end.
+        "training.early_stopping.patience": 4,
+    }
     job, process = start(tmp_path, stack, **halves, **{"cluster.num_workers": 2})
     deadline = time.monotonic() + PATIENCE_S
     while len(trained_looks(job)) < 2 and process.poll() is None and time.monotonic() < deadline:

@@ -29,7 +29,13 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 MODEL = "smollm2-135m-instruct"
 """As the guide calls it; here a small random model answers under that name."""
-SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 20_000,
+}
 TEAM = {
     "scenario": "discussion",
     "max_ticks": 3,
@@ -46,7 +52,7 @@ SPEC = {
         "noisy": {"kind": "noisy", "answers": ["ANSWER: 1"], "garble_rate": 0.2},
     },
     "teams": {"council": {"simulation": TEAM}},
-    "limits": {"requests_per_minute": 6000, "lease_s": 2},
+    "limits": {"requests_per_minute": 6000, "lease_s": 2, "most_tokens": 16_000},
 }
 GUIDE = docs.ROOT / "docs" / "serving.md"
 
@@ -123,15 +129,17 @@ def test_a_client_that_goes_away_stops_its_generation(endpoint: Endpoint) -> Non
     body = {
         "model": MODEL,
         "messages": [{"role": "user", "content": "hello"}],
-        "max_tokens": 1900,
+        "max_tokens": 16_000,  # which take much longer than the wait below
         "stream": True,
         "temperature": 0,
     }
-    with httpx.stream("POST", f"{endpoint.url}/v1/chat/completions", headers=endpoint.headers, json=body) as answer:
+    with httpx.stream(
+        "POST", f"{endpoint.url}/v1/chat/completions", headers=endpoint.headers, json=body, timeout=60
+    ) as answer:
         lines = answer.iter_lines()  # kept: without its reader the answer would be closed at once
         next(lines)
         assert ray.get(models.get_num_ongoing_requests.remote()) == 1
-    eventually(lambda: ray.get(models.get_num_ongoing_requests.remote()) == 0 or None, within_s=5)
+    eventually(lambda: ray.get(models.get_num_ongoing_requests.remote()) == 0 or None, within_s=10)
 
 
 def test_a_team_answers_as_a_model_does(endpoint: Endpoint) -> None:
