@@ -23,7 +23,7 @@ from steerline.sweeps.kinds import SharedTrials, TrialKind, kind_of
 from steerline.sweeps.ledger import Found, Ledger
 from steerline.sweeps.record import PATIENCE_S, TrialRecorder
 from steerline.sweeps.report import write_report
-from steerline.sweeps.selection import select
+from steerline.sweeps.selection import Selection, select
 from steerline.tracking.recorder import Recorder
 from steerline.tracking.references import RunRef, run_url
 from steerline.training.job import Outcome
@@ -136,14 +136,15 @@ class Sweep:
                     children.record(trial, found)
 
             carry_out(board, self._kind, run, self.folder, tell)
+            # MLflow takes the last trials meanwhile.
+            report = None if self._stopping else self._report(board, recorder)
             self._missing = children.complete(board)
             self._refused = children.refused
-        if self._stopping:
+        if report is None:
             Outcome(self.name, "stopped", len(board.ledger.records), total).save(self.folder)
             self._say("stopped; submit again to go on")
             return "KILLED"
-        selection = select(board)
-        files = write_report(board, selection, self.folder, recorder)
+        selection, files = report
         Outcome(
             self.name, "finished", len(board.ledger.records), total, metrics=selection.best_metrics(), files=files
         ).save(self.folder)
@@ -151,6 +152,10 @@ class Sweep:
         for role, path in files.items():
             self._say(f"{role}: {path}")
         return "FINISHED"
+
+    def _report(self, board: Board, recorder: Recorder) -> tuple[Selection, dict[str, str]]:
+        selection = select(board)
+        return selection, write_report(board, selection, self.folder, recorder)
 
     def _failed(self, error: str, exit_code: int) -> None:
         Outcome(self.name, "failed", error=error, exit_code=exit_code).save(self.folder)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,6 +20,7 @@ from steerline.sweeps.ledger import Ledger
 from steerline.sweeps.sweep import Sweep
 from steerline.tracking.references import RunRef
 from tests.unit.sweeps.sweeps import LightTrials, sweep
+from tests.unit.tracking.fake import RUN
 
 
 class Server(ThreadingHTTPServer):
@@ -73,6 +75,36 @@ def server() -> Iterator[Server]:
     yield made
     if not made.ended.is_set():
         made.end()
+
+
+def test_the_report_is_drawn_while_the_server_takes_the_last_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERLINE_HOME", str(tmp_path))
+    drawing, waited = threading.Event(), []
+
+    def carry_out(board: Board, kind: LightTrials, run: RunRef, folder: Path, tell: Any) -> None:
+        trials = board.take(3)
+        results = list(zip(trials, kind.evaluate(trials), strict=True))
+        board.put(results)
+        for trial, found in results:
+            tell(trial, found)
+
+    def draw(*_: object) -> dict[str, str]:
+        drawing.set()
+        return {}
+
+    class Slow(Mock):
+        def record(self, *_: object, **__: object) -> None:
+            waited.append(drawing.wait(20))
+
+    monkeypatch.setattr(sweeps, "open_run", lambda *_: RUN)
+    monkeypatch.setattr(sweeps, "carry_out", carry_out)
+    monkeypatch.setattr(sweeps, "write_report", draw)
+    monkeypatch.setattr(sweeps, "Recorder", Mock())
+    monkeypatch.setattr("steerline.sweeps.record.Children", Slow)
+    assert Sweep(Loaded(sweep(), {}, ()), LightTrials()).run() == 0
+    assert waited == [True] * 3
 
 
 @pytest.mark.parametrize(
