@@ -33,6 +33,11 @@ class Constraint:
         masked[:V] = logits[:V].masked_fill(~allowed[:V].to(logits.device), -torch.inf)
         return masked
 
+    @property
+    def error(self) -> str | None:
+        """Why the answer cannot be held to the schema any further, for which llguidance has limits; it ends then."""
+        return self._matcher.get_error().partition("\n")[0] if self._matcher.is_error() else None
+
     def take(self, token: int) -> None:
         """Goes on by a token that was allowed."""
         self._matcher.consume_token(token)

@@ -113,6 +113,10 @@ class Row:
         return Delta(self.shown[characters:], told[tokens:], result)
 
     def _result(self, now: float) -> GenResult:
+        error = None if self.constraint is None else self.constraint.error
+        if error is not None:
+            failure = Failure("refused", f"no answer can be held to this response schema any further: {error}")
+            return GenResult.failed(failure, now - self.submitted)
         usage = Usage(len(self.prompt), len(self.new), self.cached_tokens)
         assert self.finish is not None, "only an ended row has a result"
         return GenResult(self.shown, self.finish, usage, now - self.submitted, logprobs=self._told())

@@ -48,6 +48,16 @@ def test_a_schema_that_cannot_be_held_is_refused() -> None:
     assert result.failure.kind == "refused"
 
 
+def test_an_answer_that_cannot_be_held_to_its_schema_any_further_is_no_answer() -> None:
+    pytest.importorskip("llguidance")
+    node = {"type": "object", "properties": {"x": {"$ref": "#/$defs/node"}}, "required": ["x"]}
+    endless = {"$defs": {"node": node}, "$ref": "#/$defs/node"}
+    held, free = generate(backend(), [complete("Q1", 20, response_schema=endless), complete("Q1", 20)])
+    assert held.failure is not None
+    assert (held.failure.kind, held.failure.what.splitlines()) == ("refused", [held.failure.what])
+    assert free.failure is None
+
+
 def test_without_llguidance_the_message_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
     (result,) = generate(backend(), [complete("Q", response_schema=SCHEMAS[1])])
