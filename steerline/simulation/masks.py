@@ -71,7 +71,7 @@ class MaskedSystem:
         Raises:
             ConfigError: together these make no simulation.
         """
-        is_named = brain["kind"] == "llm" and "model" not in brain
+        is_named = brain.get("kind") == "llm" and "model" not in brain
         agents = [
             {
                 "id": name,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from steerline.errors import SimulationError
+from steerline.errors import ConfigError, SimulationError
 from steerline.inference.backends.open import open_backend
 from steerline.inference.client import InferenceClient
 from steerline.simulation.engine import Engine, Surroundings
@@ -133,3 +133,9 @@ def test_a_system_debates_with_its_own_models_and_its_decider_has_the_last_word(
     assert result.tick == 2
     assert result.state["votes"][-1] == 20
     assert (result.outcome["answer"], result.outcome["correct"]) == (14, True)
+
+
+def test_a_brain_without_a_kind_is_refused_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_masks(written(tmp_path)).simulation("debate", {"policy": "follower"})
+    assert "agents.0.brain" in str(caught.value)
