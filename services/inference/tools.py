@@ -56,14 +56,15 @@ class Calling:
         """The call that an answer is; none where it is none."""
         try:
             found = json.loads(text)
+            if not isinstance(found, dict) or not isinstance(found.get("arguments"), dict):
+                return None
+            arguments = json.dumps(found["arguments"], ensure_ascii=False, allow_nan=False)
+            arguments.encode()  # half of a surrogate pair cannot be sent
         except (ValueError, RecursionError):
-            return None
-        if not isinstance(found, dict) or not isinstance(found.get("arguments"), dict):
             return None
         name = found.get("name")
         if all(name != function.name for function in self.functions):
             return None
-        arguments = json.dumps(found["arguments"], ensure_ascii=False)
         return Call(id=f"call_{uuid.uuid4().hex}", function=CalledFunction(name=str(name), arguments=arguments))
 
 

@@ -157,6 +157,8 @@ def test_functions_are_told_to_the_model_and_hold_its_answer(tmp_path: Path) -> 
         ('{"name": "f", "arguments": 5}', False),
         ("no call", False),
         ("{not json", False),
+        ('{"name": "f", "arguments": {"half of a pair": "\\ud800"}}', False),
+        ('{"name": "f", "arguments": {"no JSON": 1e999}}', False),
     ],
 )
 def test_where_the_model_decides_a_call_is_a_call_and_all_else_is_text(
