@@ -17,30 +17,18 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Report, Row, save
 from benchmarks.timing import interleave, ratio
+from benchmarks.trivial_trials import SCALE, Trivial
 from steerline.config.load import load
 from steerline.config.sweep import SweepSpec
-from steerline.config.sweep_points import Trial
 from steerline.orchestration import stack as stacks
-from steerline.sweeps.kinds import SharedTrials
-from steerline.sweeps.ledger import Found
 
-SCALE = "objective.steering.boost.scale"
 CONFIG = Path(__file__).resolve().parents[1] / "jobs/configs/infosteer_smollm2.yaml"
-
-
-class Trivial(SharedTrials):
-    """Trials that do nothing."""
-
-    together = 32
-
-    def evaluate(self, trials: Sequence[Trial]) -> list[Found]:
-        return [Found("finished", metrics={"heldout/loss_ce": float(trial.point.values[SCALE])}) for trial in trials]
 
 
 def sweep(folder: Path, number: int, num_trials: int) -> float:
