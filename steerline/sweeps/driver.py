@@ -42,6 +42,7 @@ from steerline.tracking.references import RunRef
 _LEARNING_CHUNK = 8
 
 _STEP, _FOUND, _WORK = "step", "found", "work"
+_NO_REASON = "no reason given"
 
 Tell = Callable[[Trial, Found | None], None]
 """Told of each trial that has ended; none for one that will go on in another attempt."""
@@ -308,10 +309,10 @@ def _one(kind: SharedTrials, work: Trial) -> Found:
 
 def _cause(trial: TuneTrial) -> str:
     """What a trial's last attempt died of: the message at the end of its traceback."""
-    text = Path(trial.error_file).read_text(errors="replace") if trial.error_file else "no reason given"
+    text = Path(trial.error_file).read_text(errors="replace") if trial.error_file else _NO_REASON
     last = text.rpartition("Failure # ")[2]
     raised = list(re.finditer(r"^(?:\w+\.)*\w*(?:Error|Exception|Exit)\b.*", last, re.MULTILINE))
-    return (last[raised[-1].start() :] if raised else last).strip()[:4000]
+    return (last[raised[-1].start() :] if raised else last).strip()[:4000] or _NO_REASON
 
 
 def _done(found: Sequence[Found | None]) -> dict[str, Any]:

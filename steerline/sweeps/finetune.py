@@ -12,10 +12,11 @@ from steerline.config.load import Loaded
 from steerline.config.sweep import SweepSpec
 from steerline.config.sweep_metrics import training_tokens
 from steerline.config.sweep_points import Trial
-from steerline.errors import SteerlineError, TrainingError
+from steerline.errors import SteerlineError, TrackingError, TrainingError
 from steerline.evaluation.results import EvaluationResult
 from steerline.sweeps.kinds import Along, Ended, Running, StopSign, WholeTrials
 from steerline.sweeps.ledger import Found
+from steerline.tracking.connection import TrackingRefusedError
 from steerline.tracking.references import RunRef
 from steerline.training.driver import STOPPED_EXIT_CODE, Driver
 from steerline.training.history import read_history
@@ -93,7 +94,7 @@ class _Run:
 
     def _ended(self) -> Found | None:
         error = self._error
-        if isinstance(error, SteerlineError) and not isinstance(error, TrainingError):
+        if isinstance(error, SteerlineError) and not _may_pass(error):
             return Found("failed", cause=f"{type(error).__name__}: {error}", seconds=self._seconds())
         if error is not None:
             raise error
@@ -114,6 +115,12 @@ class _Run:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
+
+
+def _may_pass(error: SteerlineError) -> bool:
+    """Whether another attempt may not meet it: a worker died, or the tracking server was away."""
+    away = isinstance(error, TrackingError) and not isinstance(error, TrackingRefusedError)
+    return away or isinstance(error, TrainingError)
 
 
 def _scores(evaluation: Path) -> dict[str, list[float]]:
