@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _NO_CHARACTER = "\ufffd"
+_OPEN = 3
+"""Tokens at the end of a text in which a character may have begun that is not whole: it has at most four bytes."""
+_LONGEST_SEGMENT = 16
 
 
 class Text:
@@ -48,6 +51,8 @@ class Text:
             self._read = len(self._decoded())
         else:
             self._read = max(self._read, len(whole))
+            if len(self._segment) > _LONGEST_SEGMENT:
+                self._cut()
         return self._show()
 
     def end(self) -> str:
@@ -60,6 +65,18 @@ class Text:
         if not self.stopped:
             shown, self._held = shown + self._held, ""
         return shown
+
+    def _cut(self) -> None:
+        """Ends a segment before its last tokens, where nothing becomes a character any more."""
+        last = self._segment[-_OPEN:]
+        del self._segment[-_OPEN:]
+        settled = self._decoded()
+        self._held += settled[self._read :]
+        self.length += max(0, len(settled) - self._read)
+        ahead = max(0, self._read - len(settled))
+        self._context, self._segment = self._segment, []
+        self._read = len(self._decoded()) + ahead
+        self._segment = last
 
     def _decoded(self) -> str:
         return str(self._tokenizer.decode([*self._context, *self._segment], skip_special_tokens=True))

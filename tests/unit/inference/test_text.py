@@ -54,6 +54,27 @@ def test_pieces_are_the_text_of_all_tokens_whatever_they_are() -> None:
         assert "".join(pieces(ids)) == TOKENIZER.decode(ids, skip_special_tokens=True)
 
 
+def test_what_is_no_character_is_shown_soon_and_never_decoded_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = random.Random(0)
+    lone = [tokens("é")[1], tokens("→")[0], tokens("→")[1], *tokens("é"), *tokens("b")]
+    longest = 0
+    decode = TOKENIZER.decode
+
+    def noted(ids: list[int], **options: bool) -> str:
+        nonlocal longest
+        longest = max(longest, len(ids))
+        return str(decode(ids, **options))
+
+    monkeypatch.setattr(TOKENIZER, "decode", noted)
+    for count in (1, 3, 6):
+        for _ in range(50):
+            ids = [dice.choice(lone[:count]) for _ in range(100)]
+            found = pieces(ids)
+            assert len("".join(found[:60])) > 20
+            assert "".join(found) == decode(ids, skip_special_tokens=True)
+    assert longest < 50
+
+
 def test_pieces_of_random_text_end_where_its_first_stop_text_begins() -> None:
     dice = random.Random(0)
     for _ in range(500):
