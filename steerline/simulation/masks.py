@@ -14,7 +14,7 @@ need not be in topological order.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -152,7 +152,7 @@ def read_masks(folder: Path) -> MaskedSystem:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SimulationError(
             "a file of the system cannot be read", where=str(path), got=str(error), expected=", ".join(FILES)
         ) from error
@@ -175,7 +175,7 @@ def _unread(what: str, where: str, error: ValidationError) -> SimulationError:
 
 
 def _model(named: _Model) -> str:
-    return str(named.get("model", "")) if isinstance(named, dict) else named or ""
+    return str(named.get("model") or "") if isinstance(named, dict) else named or ""
 
 
 def _name(agent: _Agent, number: int) -> str:
@@ -196,8 +196,8 @@ def _profile(agent: _Agent, folder: Path) -> Profile:
     )
 
 
-def _as_numbers(value: Any) -> Any:
-    """A mask whose entries may be written as 1, 1.0 or true."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_as_numbers(item) for item in value]
+def _as_numbers(value: Any, depth: int = 3) -> Any:
+    """A mask, of so many dimensions at most, whose entries may be written as 1, 1.0 or true."""
+    if depth and isinstance(value, list):
+        return [_as_numbers(item, depth - 1) for item in value]
     return int(value) if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()) else value

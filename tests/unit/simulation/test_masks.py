@@ -108,8 +108,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "meta.json" in str(caught.value)
 
 
+@pytest.mark.parametrize(("depth", "what"), [(100_000, "cannot be read"), (700, "spatial.0.0.0")])
+def test_a_file_that_is_nested_too_deeply_is_named(depth: int, what: str, tmp_path: Path) -> None:
+    whole = json.dumps({**TOPOLOGY, "num_rounds": 1, "spatial_masks": "HERE"})
+    (written(tmp_path) / "topology.json").write_text(whole.replace('"HERE"', "[" * depth + "]" * depth))
+    with pytest.raises(SimulationError, match=what) as caught:
+        read_masks(tmp_path)
+    assert "topology.json" in str(caught.value)
+
+
 def test_models_names_and_entries_may_be_written_in_several_ways(tmp_path: Path) -> None:
-    agents = {"agents": [{"name": "Zoë"}, {"llm": {"model": "large"}}, {"llm": "small"}, {"role": None}]}
+    nameless = [{"llm": {"model": "large"}}, {"llm": "small"}, {"role": None, "llm": {"model": None}}]
+    agents = {"agents": [{"name": "Zoë"}, *nameless]}
     system = read_masks(written(tmp_path, agents=agents, meta={}, node_masks=[[True, 1.0, 1, 1]] * 2))
     assert list(system.models.items()) == [
         ("00-Zo-", ""),
