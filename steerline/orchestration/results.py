@@ -34,7 +34,9 @@ def run_folder(reference: str, ledger: Ledger | None = None) -> Path | None:
     # Jobs of the plain `ray job submit` are not in the ledger; without settings of their own they end up here.
     storage = storage_folder(ClusterSpec().storage_path)
     exact = storage / reference
-    fitting = [exact] if exact.is_dir() else sorted(path for path in storage.glob(f"{reference}*") if path.is_dir())
+    here = storage.iterdir() if storage.is_dir() else ()
+    beginning = sorted(path for path in here if path.name.startswith(reference) and path.is_dir())
+    fitting = [exact] if exact.is_dir() else beginning
     if len(fitting) > 1:
         raise SubmitError(
             "more than one run fits this name",

@@ -48,6 +48,12 @@ def test_a_run_that_the_ledger_does_not_know_is_found_by_the_beginning_of_its_fo
         run_folder("demo")
 
 
+def test_what_names_no_folder_here_is_no_run_whatever_its_characters(storage: Path, tmp_path: Path) -> None:
+    (storage / "demo-0a1b").mkdir()
+    for reference in (str(tmp_path / "nowhere"), "d*", "**", "[d]", "../home/runs/nowhere"):
+        assert run_folder(reference) is None
+
+
 def test_an_evaluation_is_read_from_a_file_a_folder_and_mlflow(
     storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
