@@ -129,14 +129,10 @@ class _Watched(Scenario[Any]):
         return seen
 
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
-        resolution: Resolution = self._checked("resolve", state, actions, rng)
-        check_plain(resolution.state, "the state after resolve")
-        for event in resolution.events:
-            check_plain(dict(event), "an event of resolve")
-        return resolution
+        return self._resolution("resolve", state, actions, rng)
 
-    def settled(self, state: State, rng: CounterRng) -> State:
-        return self._checked("settled", state, rng)
+    def settled(self, state: State, rng: CounterRng) -> Resolution:
+        return self._resolution("settled", state, rng)
 
     def done(self, state: State) -> bool:
         return bool(self._checked("done", state))
@@ -155,6 +151,13 @@ class _Watched(Scenario[Any]):
         if parsed.status == "defaulted" and not isinstance(spec, FreeText) and parsed.payload != spec.default:
             raise self._broken("an action that could not be read is not the default", parsed)
         return parsed
+
+    def _resolution(self, name: str, *arguments: Any) -> Resolution:
+        resolution: Resolution = self._checked(name, *arguments)
+        check_plain(resolution.state, f"the state after {name}")
+        for event in resolution.events:
+            check_plain(dict(event), f"an event of {name}")
+        return resolution
 
     def _checked(self, name: str, *arguments: Any) -> Any:
         """What the scenario's own method gives."""

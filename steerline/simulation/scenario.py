@@ -139,9 +139,9 @@ class Scenario(ABC, Generic[P]):
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
         """What the actions lead to. They come in order of agent ids; settle conflicts by keyed draws of `rng`."""
 
-    def settled(self, state: State, rng: CounterRng) -> State:
-        """The world at the end of a tick, when nobody moves any more: where actors take turns, their round is over."""
-        return state
+    def settled(self, state: State, rng: CounterRng) -> Resolution:
+        """What the end of a tick's moves leads to, `again` aside: where actors take turns, their round is over."""
+        return Resolution(state)
 
     @abstractmethod
     def done(self, state: State) -> bool:

@@ -19,6 +19,7 @@ from steerline.simulation.event import EventDraft, EventKind
 from steerline.simulation.game import Game
 from steerline.simulation.interventions import Intervention, intervene, planned
 from steerline.simulation.mail import deliver, send
+from steerline.simulation.scenario import Resolution
 from steerline.simulation.scene import Scene, place_of, said
 from steerline.simulation.turn import Decider, Decision, Turn
 from steerline.simulation.world import World
@@ -56,6 +57,7 @@ async def advance(
                 expected=f"at most {MAX_ROUNDS} in a tick",
                 fix="return `again=False` once the conversation is over",
             )
+    _carry_out(scene, game.scenario.settled(scene.world.state, scene.rng.within("settled")))
     for feedback in scene.feedback:
         cause = scene.causes.get(feedback.target)
         scene.log("feedback", "feedback.given", asdict(feedback), feedback.target, cause)
@@ -70,8 +72,11 @@ async def _rounds(scene: Scene) -> bool:
     actors = [agent for agent in game.scenario.who_acts(world.state) if agent in world.agents]
     if game.spec.engine != "sequential":
         return await _play(scene, sorted(game.topology.order(world.topology, actors)))
+    in_turn = game.topology.order(world.topology, actors)
+    if not in_turn:
+        return await _play(scene, [])
     again = False
-    for actor in game.topology.order(world.topology, actors):
+    for actor in in_turn:
         if game.scenario.done(world.state):
             return False
         if actor in world.agents:
@@ -90,18 +95,23 @@ async def _play(scene: Scene, actors: Sequence[str]) -> bool:
     decisions = await scene.decider.decide(turns) if turns else ()
     actions = {turn.agent.id: _read(scene, turn, decision) for turn, decision in zip(turns, decisions, strict=True)}
     resolution = game.scenario.resolve(world.state, actions, scene.rng.within(f"resolve/{scene.round}"))
-    world.state = resolution.state
+    _carry_out(scene, resolution, turns)
+    scene.turns += turns
+    scene.actions += actions.values()
+    scene.round += 1
+    return resolution.again
+
+
+def _carry_out(scene: Scene, resolution: Resolution, turns: Sequence[Turn] = ()) -> None:
+    """What a resolution leads to; what it says answers what was read at these turns."""
+    scene.world.state = resolution.state
     for event in resolution.events:
         scene.log("resolve", "env.changed", dict(event))
     retire(scene, resolution.retired)
     spawn(scene, resolution.spawned)
     read = {turn.agent.id: tuple(message.id for message in turn.observation.messages) for turn in turns}
     send(scene, resolution.messages, read)
-    scene.turns += turns
-    scene.actions += actions.values()
     scene.feedback += resolution.feedback
-    scene.round += 1
-    return resolution.again
 
 
 def _turn(scene: Scene, agent: str) -> Turn:
@@ -140,7 +150,6 @@ def _asked(scene: Scene, turn: Turn, decision: Decision) -> int:
 def _commit(scene: Scene) -> None:
     game, world = scene.game, scene.world
     world.topology = game.topology.step(world.topology, scene.actions, scene.rng.within("topology"))
-    world.state = game.scenario.settled(world.state, scene.rng.within("settled"))
     values = {name: float(value) for name, value in game.scenario.metrics(world.state).items()}
     scene.log("metrics", "metric.recorded", {"values": values})
     # Rates are counted by the tick.

@@ -101,7 +101,8 @@ class Debate(Scenario[DebateParams]):
             "said": {},  # last text by agent
             "judgement": None,
             **({"decider": deciders[0]} if deciders else {}),
-            # "answered": who has spoken in a round that is not over, while debaters take turns
+            # While they take turns, "answered": who has spoken in a round that is not over, and
+            # "verdicts": a number or none by each judge who has answered
         }
 
     def who_acts(self, state: State) -> Sequence[str]:
@@ -120,16 +121,16 @@ class Debate(Scenario[DebateParams]):
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
         given = {agent: _number(action.payload) for agent, action in actions.items()}
         if self._is_over(state):
-            vote, right = _plurality(list(given.values()), rng), _right(state)
-            told = [Feedback("agent", agent, float(vote == right)) for agent in state["debaters"]]
-            return Resolution({**state, "judgement": vote}, [{"judgement": vote}], told)
+            heard = {**state, "verdicts": {**state.get("verdicts", {}), **given}}
+            is_whole = not heard["verdicts"].keys() < set(state["judges"])
+            return self.settled(heard, rng) if is_whole else Resolution(heard)
         texts = {agent: action.raw_text[-self.params.quote :] for agent, action in actions.items() if action.raw_text}
         before = state["answers"][-1] if state["answers"] else {}
         answers = {agent: given.get(agent, before.get(agent)) for agent in state["debaters"]}
         vote = _plurality(list(answers.values()), rng)
         earlier = len(state["answers"]) - _is_open(state)
         new = {
-            **self.settled(state, rng),
+            **_without(state, "answered"),
             "answers": [*state["answers"][:earlier], answers],
             "votes": [*state["votes"][:earlier], vote],
             "said": {**state["said"], **texts},
@@ -141,8 +142,13 @@ class Debate(Scenario[DebateParams]):
         messages = [Draft(agent, text, data=given[agent], paradigm=manner) for agent, text in texts.items()]
         return Resolution(new, [{"answers": answers, "vote": vote}], messages=messages if self._is_heard(new) else [])
 
-    def settled(self, state: State, rng: CounterRng) -> State:
-        return {name: value for name, value in state.items() if name != "answered"} if _is_open(state) else state
+    def settled(self, state: State, rng: CounterRng) -> Resolution:
+        if "verdicts" not in state:
+            return Resolution(_without(state, "answered"))
+        judgement, right = _plurality(list(state["verdicts"].values()), rng), _right(state)
+        told = [Feedback("agent", agent, float(judgement == right)) for agent in state["debaters"]]
+        new = {**_without(state, "verdicts"), "judgement": judgement}
+        return Resolution(new, [{"judgement": judgement}], told)
 
     def done(self, state: State) -> bool:
         return self._is_over(state) and (not state["judges"] or state["judgement"] is not None)
@@ -363,6 +369,10 @@ def _options(observation: Observation) -> tuple[list[int], int]:
 def _is_open(state: State) -> bool:
     """Whether debaters who take turns are in the middle of a round."""
     return "answered" in state
+
+
+def _without(state: State, part: str) -> State:
+    return {name: value for name, value in state.items() if name != part}
 
 
 def _question(state: State) -> str:

@@ -109,8 +109,8 @@ class Discussion(Scenario[DiscussionParams]):
             return self._closed(moved, rng)
         return replace(moved, state={**moved.state, "asked": sorted(asked)})
 
-    def settled(self, state: State, rng: CounterRng) -> State:
-        return self._closed(Resolution(state), rng).state if "asked" in state else state
+    def settled(self, state: State, rng: CounterRng) -> Resolution:
+        return self._closed(Resolution(state), rng) if "asked" in state else Resolution(state)
 
     def done(self, state: State) -> bool:
         return state["answer"] is not None

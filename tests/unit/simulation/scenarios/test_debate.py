@@ -228,6 +228,29 @@ def test_a_round_in_turns_ends_with_its_tick_also_where_some_are_silent() -> Non
     assert "answered" not in state
 
 
+def test_judges_who_take_turns_decide_together() -> None:
+    debaters = game(["stubborn"], operands=(2, 3, 4), rounds=0)
+    judges = [JUDGE.model_copy(update={"id": f"judge-{n}"}) for n in (1, 2, 3)]
+    spec = debaters.model_copy(update={"agents": (*debaters.agents, *judges), "engine": "sequential"})
+    texts = Texts(
+        agent_1=["ANSWER: 14"], **{f"judge_{n}": ["", f"ANSWER: {said}"] for n, said in enumerate((20, 14, 14), 1)}
+    )
+    result = run(spec, texts)
+    assert [turn.agent.id for turn in texts.turns] == ["agent-1", "judge-1", "judge-2", "judge-3"]
+    assert result.outcome["answer"] == 14
+    assert [event.payload for event in result.of_kind("env.changed") if event.tick == 1] == [{"judgement": 14}]
+    assert [event.payload["value"] for event in result.of_kind("feedback.given")] == [1.0]
+
+
+def test_a_round_in_turns_in_which_nobody_moves_passes() -> None:
+    none = [[[0, 0]] * 2] * 2
+    masks = {"kind": "masks", "nodes": ["agent-1", "agent-2"], "spatial": none, "temporal": none}
+    masks |= {"active": [[0, 0], [1, 1]]}
+    spec = changed(game(["stubborn"] * 2, rounds=1), {"engine": "sequential", "topology": masks}, "here")
+    result = run(spec)
+    assert (result.outcome["rounds"], result.series("unreadable")) == (1, [1.0, 0.0])
+
+
 def test_voters_do_not_hear_each_other_also_where_the_debaters_take_turns() -> None:
     decider = AgentSpec(id="eve", profile=Profile(role="decider"), brain=JUDGE.brain)
     talk = game(["follower"] * 2, rounds=1)

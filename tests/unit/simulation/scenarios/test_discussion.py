@@ -75,4 +75,7 @@ def test_a_vote_in_turns_that_not_all_cast_ends_with_its_tick() -> None:
     masks = {"kind": "masks", "nodes": ["agent-1", "agent-2"], "spatial": [[[0, 0]] * 2] * 2}
     masks |= {"temporal": [[[0, 0]] * 2] * 2, "active": [[1, 1], [0, 1]]}
     spec = changed(game(["stubborn"] * 2, rounds=1), {"engine": "sequential", "topology": masks}, "here")
-    assert run(spec).outcome["by"] == "agent-2"
+    result = run(spec)
+    assert result.outcome["by"] == "agent-2"
+    (concluded,) = result.of_kind("env.changed")
+    assert concluded.payload == {"answer": result.outcome["answer"], "by": "agent-2"}
