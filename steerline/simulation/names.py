@@ -81,9 +81,12 @@ def brain_class(spec: CustomBrain, place: str = "brain") -> Callable[..., Any]:
     """The class of a brain of somebody's own, which takes these params. `place` is where the spec stands.
 
     Raises:
-        SimulationError: there is none of that name, it cannot be imported, or does not take them.
+        SimulationError: there is none of that name, it cannot be imported, is no brain, or does not take them.
     """
     cls: Callable[..., Any] = find(spec.name, {}, BRAIN_GROUP, "brain")
+    if "decide" not in dir(cls):
+        expected = "a class with `async def decide(self, turn) -> str`"
+        raise SimulationError(f"{spec.name} is no brain", where=f"{place}.name", got=repr(cls), expected=expected)
     try:
         inspect.signature(cls).bind(**spec.params)
     except TypeError as error:
@@ -130,7 +133,7 @@ def find(name: str, builtin: dict[str, str], group: str, what: str) -> Any:
         known = [*builtin, *(point.name for point in entry_points(group=group))]
         raise SimulationError(
             f"there is no {what} called {name}",
-            expected=" | ".join(sorted(known)) + ", or `module:Class`",
+            expected=" | ".join([*sorted(known), "`module:Class`"]),
             fix=f"name one of these, or your own as `my_module:My{what.capitalize()}`",
         )
     module, _, attribute = target.partition(":")

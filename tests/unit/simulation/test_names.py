@@ -107,7 +107,6 @@ def test_half_a_name_is_no_name(name: str) -> None:
     [
         ({"params": {"word": "a", "words": 1}}, "unexpected keyword argument 'words'"),
         ({"params": {}}, "argument: 'word'"),
-        ({"name": f"{HERE}:HERE"}, "not a callable object"),
     ],
 )
 def test_a_brain_that_cannot_be_made_says_why(changes: dict[str, object], said: str) -> None:
@@ -115,6 +114,12 @@ def test_a_brain_that_cannot_be_made_says_why(changes: dict[str, object], said: 
     with pytest.raises(SimulationError, match="cannot be made with these params") as caught:
         run(chat(brain))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [f"{HERE}:HERE", f"{HERE}:Shoal", "builtins:dict"])
+def test_what_does_not_decide_is_no_brain_though_others_would_stand_in_for_it(name: str) -> None:
+    with pytest.raises(SimulationError, match=f"{name} is no brain"):
+        run(chat({"kind": "custom", "name": name}, straggler={"policy": "default"}))
 
 
 def test_a_topology_that_cannot_be_made_says_why() -> None:
