@@ -100,7 +100,10 @@ class Person:
         return held
 
     def loses_the_key_at(self, calls: str) -> None:
-        """Have the next of such calls answered as one with an expired key is."""
+        """Have the next of such calls answered as one with an expired key is.
+
+        A browser that is told so just before a call may let that call through: tell it before the page is opened.
+        """
         error = {"error": {"message": "the key has expired", "code": "invalid_api_key"}}
         self.page.route(calls, lambda route: route.fulfill(status=401, json=error), times=1)
 
@@ -253,12 +256,13 @@ def test_a_wrong_key_is_asked_for_again_with_the_reason(enter: Enter) -> None:
 def test_what_was_written_into_the_form_outlives_the_key_and_is_sent_with_the_next_one(enter: Enter) -> None:
     person = enter()
     page = person.page
+    for calls in ("**/v1/scenarios/fishery", "**/v1/experiments", "**/v1/simulations?*"):
+        person.loses_the_key_at(calls)
     person.goes("new")
     page.get_by_label("name", exact=True).fill("outlived")
     page.get_by_label("rounds").fill("2")
     page.get_by_label("As an experiment").check()
     page.get_by_label("Seeds").fill("3-4")
-    person.loses_the_key_at("**/v1/scenarios/fishery")
     page.get_by_role("radio", name="Fishery").check()
     _is_accessible(page, "another key")
     page.keyboard.press("Escape")
@@ -268,13 +272,11 @@ def test_what_was_written_into_the_form_outlives_the_key_and_is_sent_with_the_ne
     page.get_by_role("radio", name="Public goods").check()
     expect(page.get_by_label("rounds")).to_have_value("2")
     expect(page.get_by_label("Seeds")).to_have_value("3-4")
-    person.loses_the_key_at("**/v1/experiments")
     person.presses("Start")
     person.gives_another_key()
     expect(page.get_by_role("heading", level=1)).to_have_text("outlived")
     expect(page.get_by_text("2 ended of 2")).to_be_visible()
-    person.loses_the_key_at("**/v1/scenarios")
-    page.get_by_role("navigation").get_by_role("link", name="New").click()
+    page.get_by_role("navigation").get_by_role("link", name="Simulations").click()
     person.presses("Leave, and drop what is open")
     expect(page.get_by_role("heading", name="API key", exact=True)).to_be_visible()
     assert page.evaluate("sessionStorage.getItem('steerline.key')") is None
@@ -284,9 +286,9 @@ def test_what_was_written_into_the_form_outlives_the_key_and_is_sent_with_the_ne
 def test_a_message_outlives_the_key_and_the_focus_stays_in_it(enter: Enter, endpoint: Endpoint) -> None:
     person = enter()
     page = person.page
+    person.loses_the_key_at("**/v1/chat/completions")
     person.goes("chat")
     page.get_by_label("Your message").fill("Are you there?")
-    person.loses_the_key_at("**/v1/chat/completions")
     page.keyboard.press("Enter")
     person.gives_another_key()
     expect(page.get_by_role("log", name="Conversation")).to_contain_text("I speak as I always do.")
@@ -295,7 +297,7 @@ def test_a_message_outlives_the_key_and_the_focus_stays_in_it(enter: Enter, endp
     expect(page.get_by_role("region", name="Memory of ann")).to_contain_text("It remembers nothing so far.")
     question = page.get_by_label("Ask ann, or tell it something")
     question.fill("What do you")
-    person.loses_the_key_at("**/v1/simulations/*")
+    person.loses_the_key_at("**/v1/simulations/*")  # The page looks again and again.
     person.gives_another_key()
     expect(question).to_be_focused()
     expect(question).to_have_value("What do you")
