@@ -30,6 +30,7 @@ from steerline.simulation.parsing import answer
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.scenario import Coverage, Feedback, Resolution, Scenario, Seat, State
 from steerline.simulation.scenarios.debate_theory import exact_accuracies
+from steerline.simulation.scenarios.turns import is_whole
 from steerline.simulation.text import quoted
 
 JUDGE = "judge"
@@ -121,9 +122,10 @@ class Debate(Scenario[DebateParams]):
     def resolve(self, state: State, actions: Mapping[str, Action], rng: CounterRng) -> Resolution:
         given = {agent: _number(action.payload) for agent, action in actions.items()}
         if self._is_over(state):
-            heard = {**state, "verdicts": {**state.get("verdicts", {}), **given}}
-            is_whole = not heard["verdicts"].keys() < set(state["judges"])
-            return self.settled(heard, rng) if is_whole else Resolution(heard)
+            verdicts = {**state.get("verdicts", {}), **given}
+            heard = {**state, "verdicts": verdicts}
+            is_last = is_whole(actions, verdicts.keys(), state["judges"])
+            return self.settled(heard, rng) if is_last else Resolution(heard)
         texts = {agent: action.raw_text[-self.params.quote :] for agent, action in actions.items() if action.raw_text}
         before = state["answers"][-1] if state["answers"] else {}
         answers = {agent: given.get(agent, before.get(agent)) for agent in state["debaters"]}
@@ -136,7 +138,7 @@ class Debate(Scenario[DebateParams]):
             "said": {**state["said"], **texts},
         }
         answered = {*state.get("answered", ()), *actions}
-        if answered < set(state["debaters"]):
+        if not is_whole(actions, answered, state["debaters"]):
             new["answered"] = sorted(answered)
         manner: Paradigm = "debate" if self.params.paradigm == "debate" else "cooperate"
         messages = [Draft(agent, text, data=given[agent], paradigm=manner) for agent, text in texts.items()]

@@ -26,6 +26,7 @@ from steerline.simulation.oracle import Oracle
 from steerline.simulation.parsing import answer
 from steerline.simulation.rng import CounterRng
 from steerline.simulation.scenario import Coverage, Resolution, Scenario, Seat, State
+from steerline.simulation.scenarios.turns import is_whole
 from steerline.simulation.text import quoted
 
 EDITOR = "editor"
@@ -103,9 +104,9 @@ class Discussion(Scenario[DiscussionParams]):
             text = str(actions[state["editor"]].payload) if state["editor"] in actions else ""
             return self._answered(state, text, state["editor"])
         asked = {*state.get("asked", ()), *actions}
-        is_whole = not asked < set(state["speakers"])
-        moved = self._voted(state, actions) if self._is_said(state) else self._spoken(state, actions, is_whole)
-        if is_whole:
+        is_last = is_whole(actions, asked, state["speakers"])
+        moved = self._voted(state, actions) if self._is_said(state) else self._spoken(state, actions, is_last)
+        if is_last:
             return self._closed(moved, rng)
         return replace(moved, state={**moved.state, "asked": sorted(asked)})
 
@@ -173,12 +174,12 @@ class Discussion(Scenario[DiscussionParams]):
     def _ballot(self, state: State) -> ActionSpec:
         return Choice(tuple(state["speakers"]), default=NO_VOTE)
 
-    def _spoken(self, state: State, actions: Mapping[str, Action], is_whole: bool) -> Resolution:
+    def _spoken(self, state: State, actions: Mapping[str, Action], closes: bool) -> Resolution:
         """Statements of a round. Who says nothing stands by what they said before."""
         said = {agent: str(action.payload) for agent, action in actions.items() if action.payload}
         # What is said last stands in the ballot, and before the editor, as it was said.
-        is_last = is_whole and state["round"] + 1 >= self.params.rounds
-        heard = [] if is_last else [Draft(agent, text, data=text) for agent, text in said.items()]
+        is_final = closes and state["round"] + 1 >= self.params.rounds
+        heard = [] if is_final else [Draft(agent, text, data=text) for agent, text in said.items()]
         return Resolution({**state, "said": {**state["said"], **said}}, messages=heard)
 
     def _voted(self, state: State, actions: Mapping[str, Action]) -> Resolution:

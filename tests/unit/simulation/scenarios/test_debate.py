@@ -228,6 +228,14 @@ def test_a_round_in_turns_ends_with_its_tick_also_where_some_are_silent() -> Non
     assert "answered" not in state
 
 
+def test_who_moves_at_once_is_heard_in_no_round_after_the_last_also_where_others_were_pruned() -> None:
+    texts = Texts(**{f"agent_{n}": [f"ANSWER: {n}"] * 2 for n in (1, 2, 3)})
+    pruned = {"topology": {"kind": "pruned", "keep": 2}}
+    result = run(changed(game(["stubborn"] * 3, rounds=1, options=0), pruned, "here"), texts)
+    assert [turn.observation.tick for turn in texts.turns] == [0, 0, 0, 1, 1]
+    assert {event.tick for event in result.of_kind("msg.sent")} == {0}
+
+
 def test_judges_who_take_turns_decide_together() -> None:
     debaters = game(["stubborn"], operands=(2, 3, 4), rounds=0)
     judges = [JUDGE.model_copy(update={"id": f"judge-{n}"}) for n in (1, 2, 3)]
