@@ -194,7 +194,7 @@ class Engine:
         with self._lock:
             for row in failed:
                 if not row.cancelled:
-                    row.fail(Failure("refused", what), time.monotonic())
+                    row.fail(Failure("refused", what), time.monotonic(), began=True)
         return logits[finite], [row for row in rows if row not in failed]
 
     def _forward(self, parts: Sequence[Part]) -> Tensor:

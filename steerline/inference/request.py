@@ -169,9 +169,9 @@ class GenResult:
     """One for each token of the answer, where the request asked for them. They stay out of journals."""
 
     @classmethod
-    def failed(cls, failure: Failure, seconds: float = 0.0) -> GenResult:
-        """The result of a request that has no answer."""
-        return cls("", "error", seconds=seconds, failure=failure)
+    def failed(cls, failure: Failure, seconds: float = 0.0, usage: Usage = Usage()) -> GenResult:
+        """The result of a request that has no answer, and what was computed of it all the same."""
+        return cls("", "error", usage, seconds, failure)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for a journal."""

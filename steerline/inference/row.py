@@ -94,9 +94,21 @@ class Row:
         elif len(self.new) == self.max_tokens:
             self._end("length")
 
-    def fail(self, failure: Failure, now: float) -> None:
-        """Ends it without an answer, at this time of the monotonic clock."""
-        self.report(Delta("", (), GenResult.failed(failure, now - self.submitted)))
+    @property
+    def usage(self) -> Usage:
+        """What was computed, of a row whose prompt was."""
+        return Usage(len(self.prompt), len(self.new), self.cached_tokens)
+
+    def fail(self, failure: Failure, now: float, *, began: bool = False) -> None:
+        """Ends it without an answer.
+
+        Args:
+            failure: why.
+            now: seconds of the monotonic clock.
+            began: whether its prompt was computed, so that there is something to pay for.
+        """
+        usage = self.usage if began else Usage()
+        self.report(Delta("", (), GenResult.failed(failure, now - self.submitted, usage)))
 
     def piece(self, now: float) -> Delta | None:
         """What can be shown and was not, with the result at the end; none when there is nothing.
@@ -116,10 +128,9 @@ class Row:
         error = None if self.constraint is None else self.constraint.error
         if error is not None:
             failure = Failure("refused", f"no answer can be held to this response schema any further: {error}")
-            return GenResult.failed(failure, now - self.submitted)
-        usage = Usage(len(self.prompt), len(self.new), self.cached_tokens)
+            return GenResult.failed(failure, now - self.submitted, self.usage)
         assert self.finish is not None, "only an ended row has a result"
-        return GenResult(self.shown, self.finish, usage, now - self.submitted, logprobs=self._told())
+        return GenResult(self.shown, self.finish, self.usage, now - self.submitted, logprobs=self._told())
 
     def _told(self) -> tuple[TokenLogprob, ...]:
         """Log-probabilities of the tokens that what is shown was made of."""

@@ -72,18 +72,20 @@ class Purses:
         return Purse(self, key)
 
     def book(self, request: GenRequest, result: GenResult) -> None:
-        """Count what an answer took for the key that pays for its simulation, whether or not anybody still waits.
+        """Count what an answer took, a refused one too, for the key that pays for its simulation, whether or not
+        anybody still waits.
 
         Call it in an event loop; it is written down elsewhere.
         """
-        if result.failure is not None:
+        tokens = result.usage.prompt_tokens + result.usage.completion_tokens
+        if not tokens:
             return
         with self._owing:
             key = self._payers.get(request.simulation)
             if key is None:
                 return
             is_first = not self._owed
-            self._owed[key] += result.usage.prompt_tokens + result.usage.completion_tokens
+            self._owed[key] += tokens
         if is_first:
             asyncio.get_running_loop().run_in_executor(None, self.settle)
 

@@ -55,6 +55,7 @@ def test_an_answer_that_cannot_be_held_to_its_schema_any_further_is_no_answer() 
     held, free = generate(backend(), [complete("Q1", 20, response_schema=endless), complete("Q1", 20)])
     assert held.failure is not None
     assert (held.failure.kind, held.failure.what.splitlines()) == ("refused", [held.failure.what])
+    assert held.usage.completion_tokens > 0  # somebody pays for what was written
     assert free.failure is None
 
 

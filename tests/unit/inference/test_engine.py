@@ -236,6 +236,7 @@ def test_a_steering_that_makes_numbers_infinite_fails_its_own_row_alone(sampling
         wild, *beside = generate(local, [complete("salt", 40, steering=boosted(1e300), sampling=sampling), *others])
         assert wild.failure is not None
         assert (wild.failure.kind, "finite" in wild.failure.what) == ("refused", True)
+        assert wild.usage.prompt_tokens > 0  # somebody pays for what was computed
         assert [(one.text, one.failure) for one in beside] == [(one.text, None) for one in wanted]
         torch.testing.assert_close(first_logprobs(beside), first_logprobs(wanted))
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from steerline.errors import AccessError, SimulationError
-from steerline.inference.request import GenRequest, GenResult
+from steerline.inference.request import Failure, GenRequest, GenResult, Usage
 from steerline.serving.keys import SCOPES, KeyBook
 from steerline.serving.paying import Paid, Purses, charge
 from steerline.serving.teams import Drawn, ask_agent
@@ -205,6 +205,24 @@ def test_an_answer_that_comes_once_nobody_waits_for_it_is_paid_too(bank: Bank) -
             await until(lambda: bank.usage.today(key))
 
     asyncio.run(play())
+
+
+def test_an_answer_that_is_refused_midway_is_paid_for_as_far_as_it_came(bank: Bank) -> None:
+    class Refusing(Server):
+        async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
+            return [GenResult.failed(Failure("refused", "no"), usage=Usage(5, 2)) for _ in requests]
+
+    store, key = MemoryStore(), bank.key("ann")
+    posted(store, "s", spec(llm(), llm(), max_ticks=1))
+    asked(store, "s", key)
+
+    async def play() -> None:
+        async with host(store, backends={"m": Refusing()}, purses=bank.purses):
+            await until(lambda: bank.usage.today(key))
+
+    asyncio.run(play())
+    bank.purses.settle()
+    assert bank.usage.today(key) % 7 == 0
 
 
 def test_what_was_made_without_keys_is_played_for_nothing(bank: Bank) -> None:
