@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
     """The next token of each row, by logits [R, V]."""
-    tokens: list[int] = logits.argmax(dim=-1).tolist()
+    # The same as `argmax`, which torch computes four times as slowly in bfloat16 on a CPU.
+    tokens: list[int] = logits.max(dim=-1).indices.tolist()
     for index, row in enumerate(rows):
         if row.constraint is not None or row.sampling.temperature > 0:
             allowed = logits[index] if row.constraint is None else row.constraint.mask(logits[index])
