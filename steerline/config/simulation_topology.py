@@ -159,6 +159,13 @@ class MasksTopology(Spec):
     """[T][N], who acts in a round."""
 
     @model_validator(mode="after")
+    def _nodes_are_unique(self) -> MasksTopology:
+        twice = [name for place, name in enumerate(self.nodes) if name in self.nodes[:place]]
+        if twice:
+            raise misfit(f"{twice[0]} is named twice", "nodes", expected="each agent once")
+        return self
+
+    @model_validator(mode="after")
     def _sizes_agree(self) -> MasksTopology:
         rounds, size = len(self.spatial), len(self.nodes)
         if len(self.temporal) != rounds or len(self.active) != rounds:

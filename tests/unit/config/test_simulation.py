@@ -72,6 +72,12 @@ def test_masks_need_turns() -> None:
     SimulationSpec.model_validate({**GOOD, "topology": masks, "engine": "sequential"})
 
 
+def test_masks_name_each_agent_once() -> None:
+    zeros = [[0] * 3] * 3
+    masks = {"kind": "masks", "nodes": ["a", "b", "a"], "spatial": [zeros], "temporal": [zeros], "active": [[1] * 3]}
+    assert "a is named twice" in refusal(topology=masks, engine="sequential")
+
+
 @pytest.mark.parametrize("changes", [{"params_": {}}, {"engine": "chaos"}, {"max_ticks": 0}, {"seed": -1}])
 def test_unknown_keys_and_values_are_refused(changes: dict[str, Any]) -> None:
     refusal(**changes)
