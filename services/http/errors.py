@@ -157,11 +157,11 @@ class ApiError(HTTPException):
 
     @classmethod
     def of(cls, error: errors.SteerlineError) -> ApiError:
-        """The answer to an error of the library. Paths of this machine stay here."""
+        """The answer to an error of the library. Paths of this machine stay here, and what servers behind it say."""
         status = next((status for kind, status in _STATUS_OF if isinstance(error, kind)), 500)
         if status == 500:
             return cls.fault()
-        parts = {"got": error.got, "expected": error.expected, "fix": error.fix}
+        parts = {} if status > 500 else {"got": error.got, "expected": error.expected, "fix": error.fix}
         message = "; ".join([error.what, *(f"{name}: {value}" for name, value in parts.items() if value is not None)])
         if isinstance(error, errors.ProblemsError) and error.problems:
             message = "; ".join(f"{problem.path or 'the config'}: {problem.what}" for problem in error.problems)

@@ -102,7 +102,7 @@ def test_unknown_paths_and_methods_have_the_shape_of_every_error(tmp_path: Path)
     [
         (SimulationError("there is no such scenario", where="/secret/place.yaml", got="x"), 400, "simulation"),
         (OverloadedError("too much waits", retry_after_s=2.0), 429, "overloaded"),
-        (StoreAwayError("the store does not answer", where="/secret"), 503, "store"),
+        (StoreAwayError("the store does not answer", where="/secret", got="no socket at /secret"), 503, "store"),
         (CorruptLogError("the log was altered", where="/secret"), 500, "internal_error"),
         (ConfigError("bad", problems=[Problem("not a number", path="agents.0")]), 400, "config"),
         (ZeroDivisionError("/secret"), 500, "internal_error"),
