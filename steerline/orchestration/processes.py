@@ -58,7 +58,7 @@ def find(record: ProcessRecord) -> psutil.Process | None:
     """The recorded process if it still runs."""
     try:
         process = psutil.Process(record.pid)
-        if abs(process.create_time() - record.created) > _SAME_CREATION_S or not _runs(process):
+        if not _is_recorded(process, record) or not _runs(process):
             return None
     except psutil.NoSuchProcess:
         return None
@@ -112,6 +112,8 @@ def end_orphans(record: ProcessRecord, mark: str) -> None:
 
     A worker of a killed server may go on and keep its port.
     """
+    if _is_given_again(record):
+        return
     orphans = [process for process in _marked(mark) if _session(process) == record.pid]
     for process in orphans:
         _signal(process, signal.SIGTERM)
@@ -123,6 +125,18 @@ def _kill_what_stays(asked: Sequence[psutil.Process]) -> None:
     for process in left:
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(left, timeout=_KILL_WAIT_S)
+
+
+def _is_recorded(process: psutil.Process, record: ProcessRecord) -> bool:
+    return bool(abs(process.create_time() - record.created) <= _SAME_CREATION_S)
+
+
+def _is_given_again(record: ProcessRecord) -> bool:
+    """Whether a later process has the pid. The system waits with that until nobody is left of the session."""
+    try:
+        return not _is_recorded(psutil.Process(record.pid), record)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _session(process: psutil.Process) -> int | None:

@@ -121,5 +121,6 @@ def test_a_recycled_pid_is_left_alone(tmp_path: Path) -> None:
     earlier = replace(record, created=record.created - 60)
     assert processes.find(earlier) is None
     assert processes.end([earlier], "then") == []
+    processes.end_orphans(earlier, "now")
     assert processes.find(record) is not None
     processes.end([record], "now")
