@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from steerline.config.finetune import FinetuneSpec
 from steerline.config.load import Loaded
-from steerline.config.render import resolved_json
+from steerline.config.render import resolved, resolved_json
 from steerline.errors import SteerlineError, TrackingError
 from steerline.models.load import prepare
 from steerline.models.sources import describe
@@ -48,13 +49,11 @@ class Driver:
         Raises:
             SteerlineError: whatever stood in the way; the run is closed as FAILED and the outcome written.
         """
-        earlier = Outcome.load(self._job.folder)
-        if earlier is not None and earlier.state == "finished":
-            if earlier.evaluated_as == evaluation_config(self._loaded.spec):
-                self._say(f"{self._job.name} is finished already, and so is its evaluation: nothing to do")
-                self._say_result(earlier)
-                return 0
-            self._say(f"{self._job.name} is finished already; its evaluation changed and is carried out again")
+        kept = self._kept()
+        if kept is not None and self._is_registered(kept):
+            self._say(f"{self._job.name} is finished already, and so is its evaluation: nothing to do")
+            self._say_result(kept)
+            return 0
         self._say(f"making the model ready: {describe(self._job.spec.model.source)}")
         prepare(self._loaded.spec.model)
         run = open_run(self._loaded, {"base_model": describe(self._job.spec.model.source)}, self._place)
@@ -64,9 +63,7 @@ class Driver:
         (self._job.folder / "config.resolved.json").write_text(resolved_json(self._job.spec))
         status = "FAILED"
         try:
-            workers = self._job.spec.cluster.num_workers
-            self._say(f"starting {workers} worker{'s' * (workers > 1)}")
-            outcome = train(self._job)
+            outcome = self._train() if kept is None else kept
             status = "FINISHED" if outcome.state == "finished" else "KILLED"
             self._register(run, outcome)
         except SteerlineError as error:
@@ -87,6 +84,25 @@ class Driver:
         self._say_result(outcome)
         return 0
 
+    def _kept(self) -> Outcome | None:
+        """What an earlier attempt came to, where there is nothing to add but to register it."""
+        earlier = Outcome.load(self._job.folder)
+        if earlier is None or earlier.state != "finished":
+            return None
+        if earlier.evaluated_as == evaluation_config(self._loaded.spec):
+            return earlier
+        self._say(f"{self._job.name} is finished already; its evaluation changed and is carried out again")
+        return None
+
+    def _train(self) -> Outcome:
+        workers = self._job.spec.cluster.num_workers
+        self._say(f"starting {workers} worker{'s' * (workers > 1)}")
+        return train(self._job)
+
+    def _is_registered(self, outcome: Outcome) -> bool:
+        wanted = self._job.spec.tracking.register_as
+        return wanted is None or outcome.registered_as == resolved(wanted)
+
     def _register(self, run: RunRef, outcome: Outcome) -> None:
         wanted = self._job.spec.tracking.register_as
         if wanted is None or outcome.state != "finished":
@@ -99,6 +115,7 @@ class Driver:
                     fix="submit the same config again when it is back",
                 )
         version = register(run, "export", wanted.name, wanted.alias)
+        replace(outcome, registered_as=resolved(wanted)).save(self._job.folder)
         self._say(f"registered as {version.uri}")
 
     def _failed(self, error: str, exit_code: int) -> None:

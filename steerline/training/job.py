@@ -79,6 +79,7 @@ class Outcome:
         metrics: each loss and accuracy, of the best step where there is one, else the last.
         files: paths by role: `export`, `evaluation`, `checkpoint`.
         evaluated_as: the evaluation's config, so that only a changed one is carried out again.
+        registered_as: the name and alias under which the registry has the model, so that only others are registered.
         error: what went wrong, for people.
         exit_code: the job's.
         best_step: step whose weights are exported, where early stopping chose it.
@@ -92,6 +93,7 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     evaluated_as: dict[str, Any] = field(default_factory=dict)
+    registered_as: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     exit_code: int = 0
     best_step: int | None = None
