@@ -172,11 +172,13 @@ class ApiError(HTTPException):
 
     @classmethod
     def of_stream(cls, error: Exception) -> ApiError:
-        """Why a stream that has begun breaks off. The log has what its reader cannot mend."""
+        """What fails in a stream that has begun. The log has what its reader cannot mend."""
         if isinstance(error, ApiError):
             return error
-        log.error("a stream met a fault", exc_info=error)
-        return cls.of(error) if isinstance(error, errors.SteerlineError) else cls.fault()
+        told = cls.of(error) if isinstance(error, errors.SteerlineError) else cls.fault()
+        if told.status_code >= 500:
+            log.error("a stream met a fault", exc_info=error)
+        return told
 
     @classmethod
     def fault(cls) -> ApiError:

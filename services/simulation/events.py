@@ -27,7 +27,6 @@ from services.simulation.forms import AnswerForm
 from services.simulation.listing import Reader
 from services.simulation.people import answer
 from steerline.config.simulation_agents import AGENT_ID
-from steerline.errors import SteerlineError
 from steerline.serving.following import Following, Line, Part, Standing, Wanted
 from steerline.simulation.event import EventKind
 
@@ -239,9 +238,7 @@ class _Socket:
         except WebSocketDisconnect:
             raise
         except Exception as error:
-            told = ApiError.of_stream(error)
-            await self._send({"type": "error", **told.body()})
-            raise told from error
+            raise await self._tell(error) from error
         return 1000, ""
 
     async def _receive(self) -> None:
@@ -252,10 +249,12 @@ class _Socket:
             try:
                 # Bytes are no text, and no message either.
                 await self._send(await self._answered(message.get("text") or ""))
-            except ApiError as error:
-                await self._send({"type": "error", **error.body()})
-            except SteerlineError as error:
-                await self._send({"type": "error", **ApiError.of(error).body()})
+            except WebSocketDisconnect:
+                raise
+            except Exception as error:
+                told = await self._tell(error)
+                if told.status_code == 500:
+                    raise told from error
 
     async def _answered(self, text: str) -> dict[str, Any]:
         # A message is a call: it counts, and the key may have been revoked since the connection began.
@@ -275,6 +274,11 @@ class _Socket:
     async def _send_event(self, line: Line) -> None:
         async with self._sending:
             await self._websocket.send_text('{"type":"event","event":' + line.json.decode() + "}")
+
+    async def _tell(self, error: Exception) -> ApiError:
+        told = ApiError.of_stream(error)
+        await self._send({"type": "error", **told.body()})
+        return told
 
     async def _send(self, fields: dict[str, Any]) -> None:
         async with self._sending:

@@ -291,6 +291,34 @@ def test_streams_that_a_fault_ends_say_so(
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1011, told["message"])
 
 
+@pytest.mark.timeout(60)
+def test_an_answer_over_a_socket_at_which_the_endpoint_fails_is_told_so(
+    store: Store, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def error_of(sent: object) -> dict[str, str]:
+        line.send(json.dumps(sent))
+        error: dict[str, str] = next(told["error"] for told in map(json.loads, line) if told["type"] == "error")
+        return error
+
+    def broken(_: str) -> None:
+        raise fault
+
+    kept(store, of=SimulationSpec.model_validate(game({"kind": "human"}, "conditional", rounds=1)))
+    said = {"type": "answer", "question": "0.0.a", "text": "ANSWER: 5"}
+    with connect(f"{address.replace('http', 'ws')}/v1/simulations/s/ws") as line:
+        assert json.loads(line.recv(20))["type"] == "event"
+        monkeypatch.setattr(store, "hosted", broken)
+        fault: Exception = StoreAwayError("the simulation store does not answer")
+        assert error_of(said)["code"] == "store"
+        fault = RuntimeError("a secret")
+        told = error_of(said)
+        assert (told["code"], "secret" in told["message"]) == ("internal_error", False)
+        with pytest.raises(ConnectionClosedError) as closed:
+            line.recv(20)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1011, told["message"])
+
+
 def test_answers_over_a_socket_count_and_need_a_key_that_is_still_good(tmp_path: Path, store: Store) -> None:
     from steerline.serving.keys import KeyBook
 
