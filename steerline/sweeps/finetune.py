@@ -16,7 +16,7 @@ from steerline.errors import SteerlineError, TrackingError, TrainingError
 from steerline.evaluation.results import EvaluationResult
 from steerline.sweeps.kinds import Along, Ended, Running, StopSign, WholeTrials
 from steerline.sweeps.ledger import Found
-from steerline.tracking.connection import TrackingRefusedError
+from steerline.tracking.connection import TrackingDeniedError, TrackingRefusedError
 from steerline.tracking.references import RunRef
 from steerline.training.driver import STOPPED_EXIT_CODE, Driver
 from steerline.training.history import read_history
@@ -118,9 +118,10 @@ class _Run:
 
 
 def _may_pass(error: SteerlineError) -> bool:
-    """Whether another attempt may not meet it: a worker died, or the tracking server was away."""
-    away = isinstance(error, TrackingError) and not isinstance(error, TrackingRefusedError)
-    return away or isinstance(error, TrainingError)
+    """Whether another attempt may not meet it: a worker died, MLflow was away, or it wanted other credentials."""
+    if isinstance(error, TrackingRefusedError):
+        return isinstance(error, TrackingDeniedError)
+    return isinstance(error, TrackingError | TrainingError)
 
 
 def _scores(evaluation: Path) -> dict[str, list[float]]:

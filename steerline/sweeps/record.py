@@ -15,7 +15,7 @@ from steerline.errors import TrackingError
 from steerline.sweeps.board import Board
 from steerline.sweeps.ledger import Found
 from steerline.tracking.children import TAG_STOPPED_EARLY, Children
-from steerline.tracking.connection import TrackingRefusedError
+from steerline.tracking.connection import TrackingDeniedError, TrackingRefusedError
 from steerline.tracking.naming import TAG_REASON
 from steerline.tracking.references import RunRef
 
@@ -47,6 +47,7 @@ class TrialRecorder:
         self._recorded: set[str] = set()
         self.refused: dict[str, str] = {}
         """Trials that the server will not take, by name, and why: in its words."""
+        self._denied: set[str] = set()
         self._refusing = threading.Lock()
         self._threads = ThreadPoolExecutor(_AT_ONCE, "trials")
 
@@ -58,12 +59,15 @@ class TrialRecorder:
     def complete(self, board: Board) -> list[Trial]:
         """Record whatever the server does not have yet, and end the runs that were left open.
 
-        Gives up once the server has not answered for a while. What it refuses it is not asked again.
+        Gives up once the server has not answered for a while. What it refuses it is not asked again, but for trials
+        that it wanted other credentials for: it may have them by now.
 
         Returns:
             the trials that it still lacks because it was away; see also `refused`.
         """
         self._threads.shutdown(cancel_futures=True)
+        while self._denied:
+            del self.refused[self._denied.pop()]
         records = board.ledger.records
         ended = [trial for trials in board.trials.values() for trial in trials if trial.name in records]
         missing = self._unanswered(ended)
@@ -83,7 +87,7 @@ class TrialRecorder:
             self._children.refresh()
         except TrackingRefusedError as error:
             for trial in missing:
-                self._note_refusal(trial, str(error.got))
+                self._note_refusal(trial, error)
             return False
         except TrackingError as error:
             logger.warning("trials are not recorded yet: %s", error.what)
@@ -115,7 +119,7 @@ class TrialRecorder:
             else:
                 self._children.mark(trial.name, tags, _STATUS[found.state])
         except TrackingRefusedError as error:
-            self._note_refusal(trial, str(error.got))
+            self._note_refusal(trial, error)
             return
         except TrackingError as error:
             logger.warning("%s is not recorded yet: %s", trial.label, error.what)
@@ -123,9 +127,12 @@ class TrialRecorder:
         self._recorded.add(trial.name)
         self._answered = time.monotonic()
 
-    def _note_refusal(self, trial: Trial, reason: str) -> None:
+    def _note_refusal(self, trial: Trial, error: TrackingRefusedError) -> None:
         self._answered = time.monotonic()
+        reason = str(error.got)
         with self._refusing:
+            if isinstance(error, TrackingDeniedError):
+                self._denied.add(trial.name)
             # The same for every trial, as a rule, which is said once.
             if reason not in self.refused.values():
                 logger.warning("MLflow refuses trials: %s", reason)

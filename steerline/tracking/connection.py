@@ -39,7 +39,11 @@ _CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ML
 
 
 class TrackingRefusedError(TrackingError):
-    """The server is there, and said no: asking again changes nothing."""
+    """The server is there, and said no: waiting changes nothing."""
+
+
+class TrackingDeniedError(TrackingRefusedError):
+    """It said no to whoever asked: with other credentials it may say yes."""
 
 
 def connect(tracking_uri: str) -> MlflowClient:
@@ -98,6 +102,7 @@ def patiently(
     """Run a call to the server, again with doubling waits while the server is away.
 
     Raises:
+        TrackingDeniedError: the server wants other credentials.
         TrackingRefusedError: the server said no.
         TrackingError: the server was away for `timeout_s` seconds.
     """
@@ -110,13 +115,11 @@ def patiently(
             verdict = sort_out(error)
             if verdict is None:
                 raise
-            if isinstance(verdict, Refused | Denied):
-                raise TrackingRefusedError(
-                    f"The tracking server refused to {what}",
-                    where=tracking_uri,
-                    got=str(verdict),
-                    fix=_CREDENTIALS if isinstance(verdict, Denied) else None,
-                ) from error
+            refusal = f"The tracking server refused to {what}"
+            if isinstance(verdict, Denied):
+                raise TrackingDeniedError(refusal, where=tracking_uri, got=str(verdict), fix=_CREDENTIALS) from error
+            if isinstance(verdict, Refused):
+                raise TrackingRefusedError(refusal, where=tracking_uri, got=str(verdict)) from error
             if clock() + wait_s > deadline:
                 raise TrackingError(
                     f"The tracking server cannot be reached to {what}",

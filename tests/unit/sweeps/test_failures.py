@@ -13,7 +13,7 @@ from steerline.errors import TrackingError
 from steerline.sweeps import driver as tune_driver
 from steerline.sweeps.finetune import FinetuneTrials
 from steerline.sweeps.kinds import Ended, Running, StopSign
-from steerline.tracking.connection import TrackingRefusedError
+from steerline.tracking.connection import TrackingDeniedError, TrackingRefusedError
 from steerline.training import driver
 from tests.unit.sweeps.sweeps import SCALE, sweep_config
 from tests.unit.tracking.fake import RUN
@@ -32,9 +32,12 @@ def failing(error: TrackingError, folder: Path, monkeypatch: pytest.MonkeyPatch)
     return FinetuneTrials().start(trial, spec, RUN, StopSign(None, folder / "stop"))
 
 
-def test_a_trial_whose_tracking_server_is_away_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    running = failing(TrackingError("cannot be reached"), tmp_path, monkeypatch)
-    with pytest.raises(TrackingError, match="cannot be reached"):
+@pytest.mark.parametrize("error", [TrackingError, TrackingDeniedError])
+def test_a_trial_whose_tracking_server_is_away_or_wants_other_credentials_is_tried_again(
+    error: type[TrackingError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = failing(error("no run was begun"), tmp_path, monkeypatch)
+    with pytest.raises(error, match="no run was begun"):
         running.next()
 
 

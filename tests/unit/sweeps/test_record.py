@@ -14,7 +14,7 @@ from steerline.sweeps import record
 from steerline.sweeps.board import Board
 from steerline.sweeps.ledger import Found, Ledger
 from steerline.sweeps.record import TrialRecorder
-from steerline.tracking.connection import TrackingRefusedError
+from steerline.tracking.connection import TrackingDeniedError, TrackingRefusedError
 from tests.unit.sweeps.sweeps import sweep
 from tests.unit.tracking.fake import RUN
 
@@ -69,13 +69,16 @@ def test_trials_that_a_killed_attempt_had_not_told_of_are_told_at_the_end(server
     assert sorted(server.told) == sorted(board.ledger.records)
 
 
-def test_a_trial_that_the_server_was_away_for_is_told_again_at_the_end(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [TrackingError("away"), TrackingDeniedError("not signed in", got="401")])
+def test_a_trial_that_the_server_was_away_for_or_wanted_other_credentials_for_is_told_again_at_the_end(
+    error: TrackingError, server: Server, tmp_path: Path
+) -> None:
     board = played(tmp_path)
     away = iter([True])
 
     def meet() -> None:
         if next(away, False):
-            raise TrackingError("away")
+            raise error
 
     server.meet = meet
     with TrialRecorder(RUN, sweep(), light=True) as recorder:
@@ -83,6 +86,7 @@ def test_a_trial_that_the_server_was_away_for_is_told_again_at_the_end(server: S
             recorder.record(trial, FINISHED)
         recorder.complete(board)
     assert sorted(server.told) == sorted(board.ledger.records)
+    assert recorder.refused == {}
 
 
 def test_a_server_that_has_not_answered_for_too_long_is_told_of_no_further_trial(

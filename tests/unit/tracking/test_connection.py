@@ -8,7 +8,7 @@ import requests
 from steerline.config.tracking import TrackingSpec
 from steerline.errors import TrackingError
 from steerline.tracking.backend import Refused, Unavailable
-from steerline.tracking.connection import TrackingRefusedError, connect, patiently, sort_out
+from steerline.tracking.connection import TrackingDeniedError, TrackingRefusedError, connect, patiently, sort_out
 from steerline.tracking.references import RunRef, resolve_uri, run_url
 from tests.unit.tracking.fake import RUN, Clock
 
@@ -123,7 +123,7 @@ def test_who_asks_without_the_right_is_told_at_once_and_records_wait_for_it(code
     def deny() -> None:
         raise rest(code)
 
-    with pytest.raises(TrackingRefusedError, match="refused to begin the run") as caught:
+    with pytest.raises(TrackingDeniedError, match="refused to begin the run") as caught:
         patiently(deny, what="begin the run", tracking_uri=URI, clock=clock, sleep=clock.sleep)
     assert clock.waits == []
     assert code in str(caught.value)
