@@ -200,10 +200,10 @@ def _result(response: httpx.Response, seconds: float) -> GenResult:
     except ValidationError as error:
         return GenResult.failed(_other_form(error), seconds)
     choice = answer.choices[0]
-    end = ending(choice.finish_reason)
+    end, usage = ending(choice.finish_reason), answer.usage.usage()
     if isinstance(end, Failure):
-        return GenResult.failed(end, seconds)
-    return GenResult(choice.content, end, answer.usage.usage(), seconds, logprobs=choice.told)
+        return GenResult.failed(end, seconds, usage)
+    return GenResult(choice.content, end, usage, seconds, logprobs=choice.told)
 
 
 def _other_form(error: ValidationError) -> Failure:
@@ -269,6 +269,6 @@ class _Pieces:
         if self._reason is None and not self._done and not isinstance(end, Failure):
             end = Failure("unavailable", "the server's answer ended before its end")
         if isinstance(end, Failure):
-            return _failed(end, seconds)
+            return Delta("", (), GenResult.failed(end, seconds, self._usage))
         text = "".join(self._text)
         return Delta("", (), GenResult(text, end, self._usage, seconds, logprobs=tuple(self._logprobs)))

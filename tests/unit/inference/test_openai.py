@@ -186,9 +186,16 @@ def test_an_answer_of_another_form_is_a_failure_and_no_text(response: httpx.Resp
     assert failure.what.startswith("the server's answer has another form")
 
 
-def test_a_filtered_answer_is_a_failure() -> None:
-    answer = {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}
-    assert ask(lambda _: httpx.Response(200, json=answer)).failure is not None
+def test_a_filtered_answer_is_a_failure_and_took_what_the_server_says() -> None:
+    took = {"usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+    answer = {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}], **took}
+    for result in (
+        ask(lambda _: httpx.Response(200, json=answer)),
+        stream(events(chunk("4", "content_filter"), {"choices": [], **took}, "[DONE]"))[-1].result,
+    ):
+        assert result is not None
+        assert result.failure is not None
+        assert result.usage == Usage(7, 3)
 
 
 def test_the_key_comes_from_the_environment_or_a_file_and_is_only_sent(
