@@ -175,7 +175,7 @@ class _Asked:
             written = await held.enter_async_context(aclosing(deltas(self._inference, account)))
             try:
                 with paid_if_left(account):
-                    source = await while_connected(request, begun(written))
+                    source = await while_connected(request, begun(written, account))
             except ClientDisconnect:
                 return Response(status_code=_CLIENT_GONE)
             held.callback(account.settle)

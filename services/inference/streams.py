@@ -34,8 +34,12 @@ class Streamed(Protocol[C]):
         ...
 
 
-async def begun(source: Numbered) -> Numbered:
+async def begun(source: Numbered, account: Account) -> Numbered:
     """The same pieces, once the first is there, so that what fails at once has a status of its own.
+
+    Args:
+        source: the pieces.
+        account: of the tokens, which is settled where the first fails after something was computed.
 
     Raises:
         ApiError: the first piece is a failure.
@@ -44,6 +48,8 @@ async def begun(source: Numbered) -> Numbered:
     result = first[1].result
     if result is not None and result.failure is not None:
         await source.aclose()
+        if result.usage.prompt_tokens:
+            account.settle()
         raise error_of(result.failure)
     return _continued(first, source)
 

@@ -72,14 +72,15 @@ class Failing:
     failure: Failure
     words: int = 0
     limits: BackendLimits = LIMITS
+    usage: Usage = field(default_factory=Usage)
 
     async def generate(self, requests: Sequence[GenRequest]) -> list[GenResult]:
-        return [GenResult.failed(self.failure) for _ in requests]
+        return [GenResult.failed(self.failure, usage=self.usage) for _ in requests]
 
     async def stream(self, request: GenRequest) -> AsyncGenerator[Delta, None]:
         for _ in range(self.words):
             yield Delta("word ")
-        yield Delta("", result=GenResult.failed(self.failure))
+        yield Delta("", result=GenResult.failed(self.failure, usage=self.usage))
 
     async def close(self) -> None: ...
 

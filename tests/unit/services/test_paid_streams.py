@@ -12,9 +12,10 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from services.http import days
+from steerline.inference.request import Failure, Usage
 from steerline.serving.keys import KeyBook
 from steerline.serving.usage import UsageBook, usage_beside
-from tests.unit.services.openai_service import CHATS, Endless, Speaker, application, asked
+from tests.unit.services.openai_service import CHATS, Endless, Failing, Speaker, application, asked
 
 ASKED = {"model": "model", "messages": [{"role": "user", "content": "hello"}], "stream": True}
 
@@ -85,3 +86,17 @@ def test_what_was_written_is_counted_before_it_is_held_no_more(
     # What the book is told, it is told in order.
     days._BOOKKEEPER.submit(lambda: None).result(10)
     assert told == ["add", "release"]
+
+
+@pytest.mark.parametrize(("stream", "words"), [(False, 0), (True, 0), (True, 2)])
+@pytest.mark.parametrize("took", [Usage(), Usage(7, 2)])
+def test_a_refused_answer_is_paid_for_as_far_as_it_came(tmp_path: Path, stream: bool, words: int, took: Usage) -> None:
+    app = application(
+        tmp_path, {"access": {"required": True}}, model=Failing(Failure("refused", "because"), words, usage=took)
+    )
+    keys = KeyBook(tmp_path / "keys.json")
+    key, entry = keys.create("k", ("inference",), tokens_per_day=1000)
+    (answer,) = asked(app, {**ASKED, "stream": stream}, headers={"Authorization": f"Bearer {key}"})
+    assert "because" in answer.text
+    days._BOOKKEEPER.submit(lambda: None).result(10)
+    assert usage_beside(keys.file).today(entry.id) == took.prompt_tokens + took.completion_tokens
