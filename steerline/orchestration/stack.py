@@ -210,6 +210,8 @@ def _start(folder: Path, num_cpus: int | None, standard_ports: bool, tell: Tell)
 def _launch(stack: Stack, name: str, command: list[str], tell: Tell) -> Stack:
     """The stack with another server."""
     tell(f"starting {name}")
+    # Nothing is started that could not be noted. `down` finds by its mark what is killed before it is.
+    _write(stack)
     log = stack.folder / "logs" / f"{name}.log"
     try:
         record = processes.start(command, _server_environment(stack), log)
@@ -323,8 +325,8 @@ def _end(stack: Stack) -> None:
         )
     with usable(stack.folder):
         _keep_job_logs(stack)
-    shutil.rmtree(stack.temporary, ignore_errors=True)
-    _state_file(stack.folder).unlink(missing_ok=True)
+        shutil.rmtree(stack.temporary, ignore_errors=True)
+        _state_file(stack.folder).unlink(missing_ok=True)
 
 
 def _keep_job_logs(stack: Stack) -> None:
@@ -376,10 +378,10 @@ def _write(stack: Stack) -> None:
 
 def _read(folder: Path) -> Stack | None:
     file = _state_file(folder)
-    if not file.is_file():
-        return None
+    with usable(folder):
+        text = file.read_bytes() if file.is_file() else None
     try:
-        return _STATE.validate_json(file.read_bytes())
+        return None if text is None else _STATE.validate_json(text)
     except ValidationError as error:
         raise StackError(
             "the state of the local stack cannot be read",

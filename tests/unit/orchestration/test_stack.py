@@ -307,6 +307,32 @@ def test_a_state_that_cannot_be_written_is_a_fault_of_the_folder_and_leaves_no_s
     assert not [p for p in psutil.process_iter() if str(folder) in environment_of(p).get("STEERLINE_HOME", "")]
 
 
+def test_where_the_state_cannot_be_written_no_server_is_started_beside_those_that_run(folder: Path) -> None:
+    stack, _ = stacks.up(folder, standard_ports=False)
+    kill(stack, "mlflow")
+    (folder / "stack.new").mkdir()
+    with pytest.raises(StackError, match="folder cannot be used"):
+        stacks.up(folder, standard_ports=False)
+    left = [p.pid for p in psutil.process_iter() if str(folder) in environment_of(p).get("STEERLINE_HOME", "")]
+    assert left == [stack.servers["ray"].pid]
+
+
+@pytest.mark.parametrize("refused", ["read_bytes", "unlink"])
+def test_a_state_that_cannot_be_read_or_removed_is_a_fault_of_the_folder(
+    refused: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stacks.up(folder, standard_ports=False)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, refused, refuse)
+        with pytest.raises(StackError, match="folder cannot be used") as caught:
+            stacks.down(folder)
+    assert "Input/output error" in str(caught.value)
+
+
 def test_a_full_disk_under_rays_temporary_folder_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/tmp/sl-1")
