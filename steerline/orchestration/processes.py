@@ -1,7 +1,7 @@
 """Server processes that outlive the command which started them, and ending exactly those.
 
-A process is remembered by pid and creation time, since the system gives pids out again. Everything it starts inherits
-a mark in its environment, so that helpers which left the process tree are found too.
+A process is remembered by pid and start, since the system gives pids out again. Everything it starts inherits a mark in
+its environment, so that helpers which left the process tree are found too.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ MARK = "STEERLINE_STACK_ID"
 _TERMINATE_WAIT_S = 20.0
 _HELPERS_WAIT_S = 3.0
 _KILL_WAIT_S = 10.0
-# Two readings of one process's creation time may differ in the last digits.
-_SAME_CREATION_S = 0.05
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+# Of the fields of `/proc/PID/stat` that follow the program's name, whose own may hold spaces (man proc_pid_stat, 22).
+_START = 19
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class ProcessRecord:
     """A process, told apart from a later one with the same pid."""
 
     pid: int
-    created: float
-    """Seconds since the epoch, as psutil gives them."""
+    started: str
+    """The boot, and the clock ticks from there. Unlike a time of day it stays when somebody sets the clock."""
 
 
 def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> ProcessRecord:
@@ -51,7 +52,7 @@ def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -
         )
     finally:
         os.close(output)
-    return ProcessRecord(pid=pid, created=psutil.Process(pid).create_time())
+    return ProcessRecord(pid, _started(pid))
 
 
 def find(record: ProcessRecord) -> psutil.Process | None:
@@ -127,14 +128,22 @@ def _kill_what_stays(asked: Sequence[psutil.Process]) -> None:
     psutil.wait_procs(left, timeout=_KILL_WAIT_S)
 
 
+def _started(pid: int) -> str:
+    try:
+        line = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return f"{_BOOT.read_text().strip()} {line.rpartition(')')[2].split()[_START]}"
+
+
 def _is_recorded(process: psutil.Process, record: ProcessRecord) -> bool:
-    return bool(abs(process.create_time() - record.created) <= _SAME_CREATION_S)
+    return _started(process.pid) == record.started
 
 
 def _is_given_again(record: ProcessRecord) -> bool:
     """Whether a later process has the pid. The system waits with that until nobody is left of the session."""
     try:
-        return not _is_recorded(psutil.Process(record.pid), record)
+        return _started(record.pid) != record.started
     except psutil.NoSuchProcess:
         return False
 

@@ -118,9 +118,11 @@ def test_a_child_without_the_mark_is_found_by_the_tree(tmp_path: Path, monkeypat
 
 def test_a_recycled_pid_is_left_alone(tmp_path: Path) -> None:
     record = start(WAITS, tmp_path / "log", "now")
-    earlier = replace(record, created=record.created - 60)
-    assert processes.find(earlier) is None
-    assert processes.end([earlier], "then") == []
-    processes.end_orphans(earlier, "now")
-    assert processes.find(record) is not None
+    boot, ticks = record.started.split()
+    for started in (f"{boot} {int(ticks) - 6000}", f"another-boot {ticks}"):
+        earlier = replace(record, started=started)
+        assert processes.find(earlier) is None
+        assert processes.end([earlier], "then") == []
+        processes.end_orphans(earlier, "now")
+        assert processes.find(record) is not None
     processes.end([record], "now")
