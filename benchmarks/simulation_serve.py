@@ -97,8 +97,10 @@ async def call_per_batch(specs: Sequence[SimulationSpec], handle: DeploymentHand
         return list(await asyncio.gather(*(play(spec, around=Surroundings(client=client)) for spec in specs)))
 
 
-def measured(args: argparse.Namespace, handle: DeploymentHandle[FakeModel]) -> Samples:
-    """Agent turns a second of each contestant."""
+def measured(args: argparse.Namespace, replicas: int) -> Samples:
+    """Agent turns a second of each contestant, with so many replicas of the model for each."""
+    # With a handle each, since what its router has noted of a thousand short calls would misguide a few long ones.
+    by_batch, by_agent = (_deployed(f"fake-{replicas}-{whose}", replicas) for whose in ("batch", "agent"))
     specs = [game(seed, args.agents, args.ticks) for seed in range(args.simulations)]
     turns, hashes = args.simulations * args.agents * args.ticks, list[list[str]]()
 
@@ -111,8 +113,8 @@ def measured(args: argparse.Namespace, handle: DeploymentHandle[FakeModel]) -> S
         return turns / seconds
 
     contestants = {
-        "a batch": lambda: rate(call_per_batch(specs, handle)),
-        "an agent": lambda: rate(call_per_agent(specs, handle)),
+        "a batch": lambda: rate(call_per_batch(specs, by_batch)),
+        "an agent": lambda: rate(call_per_agent(specs, by_agent)),
     }
     interleave(contestants, repetitions=1)
     return interleave(contestants, repetitions=args.repetitions)
@@ -123,15 +125,15 @@ def in_the_cluster(args: argparse.Namespace) -> dict[str, Samples]:
     ray.init(log_to_driver=False)
     serve.start(proxy_location="Disabled")
     try:
-        return {str(replicas): measured(args, _deployed(replicas)) for replicas in REPLICAS}
+        return {str(replicas): measured(args, replicas) for replicas in REPLICAS}
     finally:
         serve.shutdown()
         ray.shutdown()
 
 
-def _deployed(replicas: int) -> DeploymentHandle[FakeModel]:
+def _deployed(name: str, replicas: int) -> DeploymentHandle[FakeModel]:
     model = FakeModel.options(num_replicas=replicas, ray_actor_options={"num_cpus": 0})
-    return serve.run(model.bind(), name="fake", route_prefix=None)
+    return serve.run(model.bind(), name=name, route_prefix=None)
 
 
 def in_a_new_cluster() -> dict[str, Samples]:
